@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +29,9 @@ __all__ = ["draw_accuracy", "draw_cost", "draw_gains", "draw_reliability", "writ
 
 _COLOUR, _GAIN, _LOSS = "#0072B2", "#0072B2", "#D55E00"
 _NAME, _GAINS = 40, 40
+
+# height of a line of names, of the height of a figure
+_LINE = 0.028
 
 # numbers of crops that an axis names
 _CROPS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
@@ -84,8 +89,6 @@ def draw_cost(table: ResultTable) -> Figure:
         value = row.record.details.seeds.mean
         spans = [[100 * (value - row.low)], [100 * (row.high - value)]]
         axes.errorbar([row.crops], [100 * value], yerr=spans, fmt="o", color=_COLOUR, ecolor=_COLOUR, alpha=0.6)
-        note = axes.annotate("", (row.crops, 100 * value), textcoords="offset points", xytext=(5, 4), fontsize=7)
-        _plain(note, _label(row))
     # a method without crops has its place at 0, those with many do not press the others together
     most = max(row.crops for row in table.rows)
     axes.set_xscale("symlog", linthresh=1)
@@ -94,8 +97,33 @@ def draw_cost(table: ResultTable) -> Figure:
     axes.set_xlabel("crops an image, besides the whole image")
     axes.set_ylabel("top-1 accuracy, %, with 95 % interval (Wilson)")
     axes.grid(visible=True, alpha=0.15)
+    _name_points(axes, table.rows)
     _title(axes, table.caption)
     return figure
+
+
+def _name_points(axes: Axes, rows: Sequence[ResultRow]) -> None:
+    """Name the points of ``draw_cost``, those with as many crops one below the other."""
+    low, high = axes.get_ylim()
+    key = attrgetter("crops")
+    for crops, group in groupby(sorted(rows, key=key), key=key):
+        column = sorted(group, key=lambda row: row.record.details.seeds.mean)
+        values = [100 * row.record.details.seeds.mean for row in column]
+        for row, value, height in zip(column, values, _spread(values, _LINE * (high - low)), strict=True):
+            note = axes.annotate(
+                "", (crops, value), (12, height), textcoords=("offset points", "data"), fontsize=7, va="center",
+                arrowprops={"arrowstyle": "-", "color": "0.7", "linewidth": 0.5, "shrinkB": 0, "relpos": (0, 0.5)},
+            )  # fmt: skip
+            _plain(note, _label(row))
+
+
+def _spread(values: Sequence[float], gap: float) -> list[float]:
+    """Ascending values, moved apart until neighbours are ``gap`` apart, around the same mean."""
+    places: list[float] = []
+    for value in values:
+        places.append(max(value, places[-1] + gap) if places else value)
+    shift = (sum(places) - sum(values)) / len(places)
+    return [place - shift for place in places]
 
 
 def draw_gains(gains: Sequence[ClassGain], title: str) -> Figure:

@@ -26,6 +26,7 @@ from abs_classify.evaluation.tables import (
     p_value_text,
     varying_labels,
 )
+from abs_classify.models.deferred import model_notes
 from abs_core.errors import ResultError
 from abs_core.result_tables import data_frame, html_table
 from abs_core.text import counted, printable
@@ -356,4 +357,5 @@ def _notes(rows: Sequence[ResultRow]) -> list[str]:
         notes.append(
             "some differences are of the first seed only, since predictions were not kept: run the evaluation again"
         )
-    return notes
+    names = dict.fromkeys(row.record.details.weights.name for row in rows)
+    return [*notes, *(note for name in names for note in model_notes(name))]

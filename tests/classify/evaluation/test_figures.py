@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ from abs_classify.evaluation.results_folder import PredictionReader
 from abs_classify.evaluation.robustness import assess_confidence
 from abs_core.errors import ResultError
 
-pytest.importorskip("matplotlib")
+Text = pytest.importorskip("matplotlib.text").Text
 
 LABELS = [0, 0, 0, 0, 1, 1]
 RUN = make_predictions(
@@ -70,6 +71,17 @@ def test_points_stand_where_the_table_has_them() -> None:
         drawn = [float(np.asarray(line)[0, values]) for line in lines]
         assert drawn == pytest.approx([100 * row.record.details.seeds.mean for row in table.rows])
     assert [label.get_text() for label in draw_accuracy(table).axes[0].get_yticklabels()] == ["clip", "a$x$b"]
+
+
+def test_names_of_points_of_one_cost_stand_one_below_the_other() -> None:
+    rows = result_table(_records()).rows
+    table = replace(result_table(_records()), rows=[rows[0]] * 6)
+    figure = draw_cost(table)
+    figure.draw_without_rendering()
+    # without the line from point to name, which an annotation counts
+    boxes = sorted((Text.get_window_extent(name) for name in figure.axes[0].texts), key=lambda box: box.y0)
+    assert len(boxes) == 6
+    assert all(lower.y1 <= upper.y0 + 1 for lower, upper in pairwise(boxes))
 
 
 def test_of_many_classes_those_with_the_largest_gains_are_drawn() -> None:

@@ -44,7 +44,16 @@ def test_latex_says_what_a_document_needs_for_its_names(name: str, needs: list[s
 
 
 @pytest.mark.parametrize(
-    "text", ["top-1 % [95 %]", "83.2 ± 0.4 [79.1, 86.6]", "-2.5 [-4.0, +1.0] ~", "minus clip [95 %]", "s/image", "a_b"]
+    "text",
+    [
+        "top-1 % [95 %]",
+        "83.2 ± 0.4 [79.1, 86.6]",
+        "-2.5 [-4.0, +1.0] ~",
+        "minus clip [95 %]",
+        "s/image",
+        "a_b",
+        "<0.001",
+    ],
 )
 def test_what_tables_write_stays_readable_in_markdown(text: str) -> None:
     assert markdown_cell(text) == text
