@@ -23,6 +23,7 @@ from typing import Any, ClassVar
 from killed_commands import CrashPoint, Kill, KilledRun, KillServer
 
 from abs_classify.encoding.feature_store import DiskStore
+from abs_classify.encoding.packs import read_entries, read_header
 from abs_core.files import is_leftover
 from abs_descriptions.bundles.maintenance import verify_repository
 from abs_descriptions.bundles.repository import Repository
@@ -322,13 +323,29 @@ def _draw(numbers: Iterator[int], draw: random.Random, seconds: float) -> Kill:
 # --- features --------------------------------------------------------------------------------------------------------
 
 
-def stored_rows(scenario: Scenario) -> dict[str, tuple[int, int]]:
-    """Items and rows of each space of the store; a row that was computed twice counts twice."""
+def stored_rows(scenario: Scenario) -> Counter[str]:
+    """Stage, space, item and number of each row of the store, as often as packs have it."""
+    rows: Counter[str] = Counter()
     store = DiskStore(scenario.home / "cache")
-    return {summary.digest: (summary.items, summary.rows) for summary in store.summaries()}
+    for path in sorted((scenario.home / "cache" / "features").glob("*/*.safetensors")):
+        with path.open("rb") as stream:
+            header = read_header(stream)
+            entries = read_entries(stream, header)
+        space = store.describe(header.space)
+        name = f"{space.stage if space is not None else 'unknown'} {header.space[:8]}"
+        for entry in entries:
+            item, start = bytes(entry["id"][:4]).hex(), int(entry["start"])
+            rows.update(f"{name} {item} {row}" for row in range(start, start + int(entry["count"])))
+    return rows
 
 
-def stored_views(scenario: Scenario) -> int:
-    """Views of images that the store has."""
-    summaries = DiskStore(scenario.home / "cache").summaries()
-    return sum(entry.rows for entry in summaries if entry.space is not None and entry.space.stage == "view-features")
+def stored_views(scenario: Scenario) -> set[str]:
+    """The rows of views of images that the store has."""
+    return {row for row in stored_rows(scenario) if row.startswith("view-features")}
+
+
+def assert_same_rows(rows: Counter[str], wanted: Counter[str]) -> None:
+    """Say which rows of features are missing, and which were computed twice."""
+    missing, surplus = sorted((wanted - rows).elements()), sorted((rows - wanted).elements())
+    assert not missing, f"{len(missing)} of {wanted.total()} rows are missing: {missing}"
+    assert not surplus, f"{len(surplus)} rows more than {wanted.total()}: {surplus}"

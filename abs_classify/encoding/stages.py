@@ -455,6 +455,13 @@ class Stages:
         return encoded
 
     def _keep(self, encoded: _Encoded, views: Sequence[ViewSource]) -> None:
+        # before the views: once these are kept nobody asks for the map, and a killed run would leave a gap for good
+        maps = [
+            Segment(image_id, 0, image.attention.numpy()[None])
+            for image_id, (pending, image) in encoded.items()
+            if image.attention is not None and pending.attention is None
+        ]
+        self._append(self._spaces.attention, maps)
         for number, view in enumerate(views):
             segments = [
                 Segment(image_id, pending.known[number], image.features[view].numpy())
@@ -463,12 +470,6 @@ class Stages:
             ]
             self._append(self._spaces.view(view), segments)
         self.work.compute_images(encoded)
-        maps = [
-            Segment(image_id, 0, image.attention.numpy()[None])
-            for image_id, (pending, image) in encoded.items()
-            if image.attention is not None and pending.attention is None
-        ]
-        self._append(self._spaces.attention, maps)
 
     @staticmethod
     def _needs_backend(pending: PendingImage, views: Sequence[ViewSource]) -> bool:

@@ -19,6 +19,7 @@ from abs_classify.datasets import Sample
 from abs_classify.encoding.feature_store import DiskStore
 from abs_classify.encoding.memory_store import MemoryStore
 from abs_classify.encoding.samples import IdentifiedSample, UnreadableImage
+from abs_classify.encoding.spaces import Segment, Space
 from abs_classify.encoding.stages import ModelSettings, Stages, open_stages
 from abs_classify.methods.class_texts import ClassTextInputs, Sentences
 from abs_classify.methods.scoring import CosineToMean
@@ -98,6 +99,32 @@ def test_a_next_shard_that_another_process_computed_meanwhile_is_right(
     scores = stages.scores(images[2:], {method: texts}).by_method["m"]
     expected = fresh(bench, images[2:], [view])[view][:, 0] @ stages.text_features(texts).means.T
     torch.testing.assert_close(torch.from_numpy(scores), expected, rtol=0, atol=1e-5)
+
+
+class StoppedStore(DiskStore):
+    """Its process ends before it keeps what comes after so many times."""
+
+    left = 0
+
+    def append(self, space: Space, segments: Sequence[Segment]) -> None:
+        if not self.left:
+            raise KeyboardInterrupt
+        self.left -= 1
+        super().append(space, segments)
+
+
+@pytest.mark.parametrize("appends", range(4))
+def test_a_run_that_ends_while_it_keeps_a_shard_leaves_no_gap_and_nothing_twice(
+    bench: Bench, images: list[IdentifiedSample], appends: int
+) -> None:
+    views = [RandomCrops(2), AttentionCrops(2), FullImage()]
+    stopped = StoppedStore(bench.store.root)
+    stopped.left = appends
+    with pytest.raises(KeyboardInterrupt):
+        open_stages(stopped, bench.model, ModelSettings("self", "cpu")).views(images[:2], views)
+    bench.stages().views(images[:2], views)
+    rows = {space.digest: (space.items, space.rows) for space in bench.store.summaries()}
+    assert sorted(rows.values()) == [(2, 2), (2, 2), (2, 4), (2, 4)]
 
 
 @pytest.mark.slow
