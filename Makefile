@@ -53,7 +53,7 @@ test: $(VENV)/.dev-ready
 test-fast: $(VENV)/.dev-ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" --numprocesses=auto
 
-# Kills every long command, some 280 times in all, and compares what comes of it: about ten minutes on two cores.
+# Kills every long command, 212 times in 19 tests, and compares what comes of it: 25 minutes on two busy cores.
 test-kills: $(VENV)/.dev-ready
 	ABS_TEST_KILLS=1 $(BIN)/python -m pytest tests/with_kills
 

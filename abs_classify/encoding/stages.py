@@ -436,8 +436,7 @@ class Stages:
     def _encode(self, pending: Sequence[PendingImage], plan: ViewPlan, then: list[PendingImage]) -> _Encoded:
         """What was computed of each image, by its id; it is kept, also where a later image fails."""
         self.store.require_writable()
-        views = plan.sources
-        pipeline = self._going_on(plan, any(self._needs_backend(entry, views) for entry in (*pending, *then)))
+        pipeline = self._going_on(plan, any(self._needs_backend(entry, plan.sources) for entry in (*pending, *then)))
         encoded: _Encoded = {}
         self._announced = then
         read = self.seconds.get("read", 0.0)
@@ -451,7 +450,7 @@ class Stages:
         finally:
             # images are read inside the encoding; that time is counted once
             self.seconds["encode"] -= self.seconds.get("read", 0.0) - read
-            self._keep(encoded, views)
+            self._keep(encoded, plan.sources)
         return encoded
 
     def _keep(self, encoded: _Encoded, views: Sequence[ViewSource]) -> None:
