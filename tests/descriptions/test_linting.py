@@ -155,9 +155,8 @@ def test_rules_and_names_can_be_silenced_and_are_counted() -> None:
     assert (lint_bundle(bundle, options).warnings, lint_bundle(bundle, options).silenced) == (37, 0)
     report = lint_bundle(bundle, LintOptions(min_descriptions=22, ignored=frozenset(("too-few",))))
     assert (report.warnings, report.silenced, report.to_dict()["silenced"]) == (0, 37, 37)
-    with pytest.raises(UsageError, match="no lint rule 'to-few'") as refused:
+    with pytest.raises(UsageError, match=r"unknown lint rule 'to-few' \(did you mean 'too-few'\?\)"):
         LintOptions(ignored=frozenset(("to-few",)))
-    assert "too-few" in str(refused.value.remedy)
 
 
 @pytest.mark.parametrize(

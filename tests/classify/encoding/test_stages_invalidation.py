@@ -88,6 +88,8 @@ def rerun(bench: Bench, image_folder: Callable[..., Path], small_clips: tuple[st
         "`--runtime`": lambda: {"runtime": "onednn"},
         "`--on-error`": lambda: {"on_error": "skip"},
         "`--truncated`": lambda: {"truncated": "accept"},
+        "`--stream-order`": lambda: {"stream_order": "dataset"},
+        "`--shard`": lambda: {"shard": "1/2"},
         "`--results`": lambda: {"results": tmp_path / "results"},
     }
     bench.run(data, **settings)

@@ -231,6 +231,6 @@ def test_a_template_alone_and_before_each_description() -> None:
 
 
 def test_a_template_before_those_of_a_set_where_there_are_no_descriptions() -> None:
-    texts = TemplatedSentences("an image of {}.", "single").build(ClassTextInputs({"w": "wren", "o": "owl"}))
+    texts = TemplatedSentences("an image of {}.", fallback="single").build(ClassTextInputs({"w": "wren", "o": "owl"}))
     assert texts.texts == ("an image of wren.", "a photo of a wren.", "an image of owl.", "a photo of a owl.")
     assert texts.note == "no descriptions: the template set 'single' stands in for them"

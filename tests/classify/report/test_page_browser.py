@@ -102,7 +102,7 @@ def test_images_are_found_by_name_class_method_and_confusion(page: OpenPage, tmp
     pairs = "[...document.querySelectorAll('#pair-table td')].map((cell) => cell.textContent)"
     assert page.run(pairs) == ["", "2", "·", ""]
     page.run("document.querySelector('#pair-table button').click()")
-    page.wait_for(f"{VIEW} === 'images-view'")
+    page.wait_for(f"{VIEW} === 'images-view' && {NAMES}.length > 0")
     assert page.run(NAMES) == ["b.png", "c.png"]
     assert page.run("document.getElementById('active').innerText").split("\n") == ["clip right", "abs wrong"]
     choose(page, "search", "LYNX")  # on top of the others
@@ -128,7 +128,7 @@ def test_images_are_found_by_name_class_method_and_confusion(page: OpenPage, tmp
     page.run(
         "document.querySelector('#confusion-table button[aria-label=\"1: true tabby cat, predicted dog\"]').click()"
     )
-    page.wait_for(f"{VIEW} === 'images-view'")
+    page.wait_for(f"{VIEW} === 'images-view' && {NAMES}.length > 0")
     assert page.run(NAMES) == ["c.png"]
     page.run("history.back()")
     page.wait_for(f"{VIEW} === 'summary-view'")

@@ -220,7 +220,7 @@ def test_weights_that_are_not_the_published_ones_are_refused_and_their_package_i
 
 def test_what_is_no_model_is_refused_before_anything_is_loaded(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "none.gguf", tmp_path / "none"):
-        with pytest.raises(FatalProviderError, match="the local language model"):
+        with pytest.raises(FatalProviderError, match="local language model"):
             TransformersProvider(str(path))
     with pytest.raises(UsageError):
         TransformersProvider(batch_size=0)
@@ -255,5 +255,5 @@ def test_a_model_of_the_hub_is_found_in_the_hubs_cache_and_nowhere_else(
     (snapshot / "config.json").write_text('{"a": 1}')
     assert ModelFiles("some/model").weights != weights
     for name in ("some/other", "some--/x..y", "some/model/more"):
-        with pytest.raises(FatalProviderError, match="the local language model"):
+        with pytest.raises(FatalProviderError, match="local language model"):
             ModelFiles(name)
