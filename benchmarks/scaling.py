@@ -176,6 +176,7 @@ def match_texts(folder: Path, counts: Sequence[int], dims: int = 384) -> None:
         return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
     views = {"whole": torch.from_numpy(rows_of([0])[None]), "box": torch.from_numpy(rows_of(range(50))[None])}
+    print(f"anonymous memory of the libraries: {anonymous_megabytes(os.getpid()):.0f} MB")
     for count in counts:
         matrix = fill_rows(range(count), rows_of, folder)  # type: ignore[arg-type]
         class_index = torch.arange(1000).repeat_interleave(count // 1000)
