@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import itertools
 import os
 import re
 import shutil
@@ -59,6 +60,9 @@ _STALE = 86400.0
 # the same where locks say it too: the time from creating a file to locking it, however busy the machine is
 _WRITING = 60.0
 
+# how often a file is created anew where the folder above it is gone in that instant
+_ATTEMPTS = 20
+
 # in a folder that is being written, see ``new_folder``
 _FOLDER_LOCK = ".writing"
 
@@ -111,9 +115,7 @@ def atomic_write(path: Path, *, durable: bool = True, rights_of: Path | None = N
         StorageError: a full disk, a read-only folder, a path that cannot be written. Nothing is left behind.
     """
     with storage_errors(path, "write"):
-        permissions = _create_parents(path, rights_of)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:80]}.", suffix=".part")
-        part = Path(name)
+        permissions, handle, part = _create_part(path, rights_of)
         try:
             with os.fdopen(handle, "wb") as stream:
                 lock_file(stream, wait=False)
@@ -339,6 +341,20 @@ def _last_written(path: Path) -> float:
     return max(max(entry.st_mtime, entry.st_ctime) for entry in entries)
 
 
+def _create_part(path: Path, rights_of: Path | None) -> tuple[InheritedPermissions | None, int, Path]:
+    """Create a file beside ``path``, and the folders above it: its permissions, its open handle, its path."""
+    for attempt in itertools.count(1):
+        try:
+            permissions = _create_parents(path, rights_of)
+            handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:80]}.", suffix=".part")
+            break
+        except FileNotFoundError:
+            # Another process put its own folder in the place of ours, or removed it, while it was empty.
+            if attempt == _ATTEMPTS:
+                raise
+    return permissions, handle, Path(name)
+
+
 def _create_parents(path: Path, rights_of: Path | None) -> InheritedPermissions | None:
     """Create the folders above a file; the permissions that it should have, None for those that the umask leaves."""
     if rights_of is not None:
@@ -373,20 +389,19 @@ def publish(path: Path, data: bytes, *, rights_of: Path | None = None) -> bool:
         StorageError: the file cannot be written.
     """
     with storage_errors(path, "write"):
-        permissions = _create_parents(path, rights_of)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
+        permissions, handle, part = _create_part(path, rights_of)
         try:
             with os.fdopen(handle, "wb") as stream:
                 lock_file(stream, wait=False)
-                _sweep(Path(name))
+                _sweep(part)
                 stream.write(data)
                 stream.flush()
                 os.fsync(stream.fileno())
-            _open_up(Path(name), permissions)
-            return _link(Path(name), path)
+            _open_up(part, permissions)
+            return _link(part, path)
         finally:
             with suppress(OSError):
-                Path(name).unlink()
+                part.unlink()
 
 
 def _link(source: Path, target: Path) -> bool:

@@ -22,14 +22,15 @@ def test_tables_figures_and_json(
     options = ["--model", small_clips[0], "--device", "cpu", "--threads", "1", "--draws", "2"]
     data = f"imagefolder:{image_folder('data', cat=4, car=4, dog=4)}"
     run = ["robustness", "--dataset", data, "--methods", "clip,tda", *options]
-    printed = abs_command(*run, "--add-labels", "owl,yak,Cat", "--add-counts", "1,2", "--figures", tmp_path / "out")
+    added = ["--add-labels", "owl,yak,Cat", "--add-counts", "1,2"]
+    printed = abs_command(*run, *added, "--figures", tmp_path / "out", cache=tmp_path / "cache")
     assert printed.code == 0, printed.err
     for title in ("calibration of the confidences:", "classes added that no image shows:", "another order of the"):
         assert title in printed.out
     assert "1 of the 3 classes of labels" in printed.out
     assert "computed: 12 of 12 images, 12 of 12 views" in printed.err
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["reliability.pdf", "reliability.png"]
-    again = abs_command(*run, "--labels", "cat,car,dog", "--json")
+    again = abs_command(*run, "--labels", "cat,car,dog", "--json", cache=tmp_path / "cache")
     assert "computed: nothing" in again.err
     value = json.loads(again.out)
     assert [entry["method"] for entry in value["confidences"]] == ["clip", "tda"]

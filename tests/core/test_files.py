@@ -159,6 +159,25 @@ def test_what_a_killed_process_left_goes_when_it_is_a_day_old(tmp_path: Path, mo
     assert remove_leftovers(tmp_path / "absent") == []
 
 
+@pytest.mark.parametrize("losses", [1, 19])
+def test_folder_that_is_replaced_while_it_is_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, losses: int
+) -> None:
+    """The folder that a file needs is gone when the file is created, as where processes create it at the same time."""
+    original, left = tempfile.mkstemp, [losses]
+
+    def into_a_folder_that_is_gone(dir: Path, **names: str) -> tuple[int, str]:
+        if left[0] and dir == tmp_path / "new":
+            left[0] -= 1
+            dir.rmdir()
+        return original(dir=dir, **names)
+
+    monkeypatch.setattr(tempfile, "mkstemp", into_a_folder_that_is_gone)
+    with atomic_write(tmp_path / "new" / "file", rights_of=tmp_path) as stream:
+        stream.write(b"bytes")
+    assert (tmp_path / "new" / "file").read_bytes() == b"bytes"
+
+
 def test_every_name_of_what_is_not_whole_yet_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = [tmp_path / f".{uuid.uuid4().hex}.jsonl.{uuid.uuid4().hex}.part"]  # as FolderStorage.remove has it
     made[0].touch()
@@ -171,7 +190,7 @@ def test_every_name_of_what_is_not_whole_yet_is_known(tmp_path: Path, monkeypatc
         parts = [re.search(rf'{name}=f?"([^"]*)"', call) for name in ("prefix", "suffix")]
         prefix, suffix = (re.sub(r"{[^}]*}", "name", part[1]) if part else "" for part in parts)
         made.append(Path(tempfile.mkdtemp(dir=tmp_path, prefix=prefix, suffix=suffix)))
-    assert len(made) > 9
+    assert len(made) > 8
     later = time.time() + 2 * 86400
     monkeypatch.setattr(time, "time", lambda: later)
     assert sorted(remove_leftovers(tmp_path)) == sorted(made)

@@ -541,7 +541,8 @@ class ReviewPage {
     click("notice", () => this.#clearFilters());
     this.#listenToFields();
     for (const dialog of document.querySelectorAll("dialog")) {
-      dialog.addEventListener("close", () => this.#takeFocus());
+      // the event comes later, and the next key may have opened a field by then
+      dialog.addEventListener("close", () => document.activeElement?.matches("input, textarea") || this.#takeFocus());
       dialog.addEventListener("click", ({ target }) => (target === dialog || target.value === "cancel") && dialog.close());
     }
     addEventListener("pagehide", () => this.#keep());

@@ -133,6 +133,20 @@ def test_a_text_that_cannot_be_stays_in_its_box(page: Page, tmp_path: Path) -> N
     assert not list(tmp_path.glob("*.csv"))
 
 
+def test_a_key_right_after_a_dialog_opens_its_field(page: Page, tmp_path: Path) -> None:
+    """A dialog says that it was closed when the next key may have been pressed already."""
+    open_page(page, write_classes(tmp_path / "quick.jsonl", PETS))
+    page.press("?")
+    page.run(
+        "const dialog = document.getElementById('keys');"
+        "dialog.addEventListener('close', () => (window.isClosed = true));"
+        "dialog.close();"
+        "document.body.dispatchEvent(new KeyboardEvent('keydown', {key: 'e', bubbles: true, cancelable: true}))"
+    )
+    page.wait_for("window.isClosed")
+    assert page.run("document.activeElement.tagName") == "TEXTAREA"
+
+
 def test_undo_and_redo(page: Page, tmp_path: Path) -> None:
     bundle = write_classes(tmp_path / "undone.jsonl", PETS)
     open_page(page, bundle)
