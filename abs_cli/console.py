@@ -27,6 +27,7 @@ import click
 
 from abs_cli.interruption import handled, interrupt_main_thread, set_signal_line, write_past_buffers
 from abs_cli.settings import apply_settings
+from abs_cli.variables import misspelt_variables
 from abs_core.errors import UnknownNameError
 from abs_core.progress import Advance, no_progress
 from abs_core.text import format_duration, printable
@@ -348,6 +349,10 @@ class Interrupts:
 _NO_LIMIT = 1000
 
 
+# `abs config check` lists them itself
+_WITHOUT_WARNINGS = ("config", "completion")
+
+
 class _SuggestingGroup(click.Group):
     """What all groups have in common: unknown commands are answered, and settings are applied to the known ones."""
 
@@ -369,8 +374,12 @@ class _SuggestingGroup(click.Group):
                 "command", args[0], self.list_commands(ctx), remedy=f"See `{ctx.command_path} --help`"
             )
         name, command, rest = super().resolve_command(ctx, args)
-        if name is not None and command is not None and (remark := apply_settings(ctx, name, command, rest)):
-            note(remark)
+        if name is not None and command is not None:
+            if remark := apply_settings(ctx, name, command, rest):
+                note(remark)
+            if ctx.parent is None and name not in _WITHOUT_WARNINGS and not ctx.resilient_parsing:
+                for problem in misspelt_variables(self).values():
+                    warn(problem)
         return name, command, rest
 
 

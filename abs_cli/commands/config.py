@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,9 +19,9 @@ from abs_cli.settings import (
     sub_commands,
     validate_table,
     validate_tables,
-    variables_of,
 )
 from abs_cli.settings_file import SettingsFile, find_settings_files, read_settings_file, settings_paths, users_file
+from abs_cli.variables import foreign_variables, misspelt_variables, walk_commands
 from abs_core.errors import AbsError, StorageError, UnknownNameError
 from abs_core.home import Home
 from abs_core.text import counted, json_text, printable
@@ -72,7 +71,7 @@ def show_command(ctx: click.Context, words: tuple[str, ...], as_json: bool) -> N
     """Show what is set, and where; of a COMMAND such as `bundle push` all options with their defaults."""
     root = ctx.find_root()
     files = find_settings_files()
-    wanted = [(words, _find(root.command, words))] if words else list(_commands(root.command))
+    wanted = [(words, _find(root.command, words))] if words else list(walk_commands(root.command))
     rows = [
         {"command": " ".join(path), "option": name, "value": setting.value, "source": setting.source}
         for path, found in (((), root.command), *wanted)
@@ -120,18 +119,6 @@ def _find(root: click.Command, words: Sequence[str]) -> click.Command:
     return found
 
 
-def _commands(
-    found: click.Command, path: tuple[str, ...] = (), *, groups: bool = False
-) -> Iterator[tuple[tuple[str, ...], click.Command]]:
-    """Every command below one, by its words; groups of commands only if asked."""
-    for name in sub_commands(found):
-        inner = sub_command(found, name)
-        assert inner is not None  # it was listed
-        if groups or not isinstance(inner, click.Group):
-            yield (*path, name), inner
-        yield from _commands(inner, (*path, name), groups=groups)
-
-
 @command.command("check")
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 @click.pass_context
@@ -142,13 +129,16 @@ def check_command(ctx: click.Context, file: Path | None) -> ExitCode:
     of the user's own.
     """
     root = ctx.find_root().command
+    assert isinstance(root, click.Group)
     problems: list[str] = []
     checked = 0
     for checked_file in _files(file, problems):
         checked += 1
         problems += _problems(checked_file, root)
     if file is None:
-        problems += _unknown_variables(root)
+        problems += [f"{problem}. Correct or unset it." for problem in misspelt_variables(root).values()]
+        if foreign := foreign_variables(root):
+            note(f"of other programs, or of plug-ins: {', '.join(foreign)}")
     for problem in problems:
         click.echo(printable(problem))
     click.echo(f"{counted(checked, 'file', 'files')} checked: {counted(len(problems), 'problem', 'problems')}")
@@ -173,21 +163,7 @@ def _files(file: Path | None, problems: list[str]) -> Iterator[SettingsFile]:
 def _problems(file: SettingsFile, root: click.Command) -> list[str]:
     """What is wrong with a file, in the order of the commands."""
     problems = [*validate_tables(file, sub_commands(root)), *validate_table(file, (), root)]
-    for path, found in _commands(root, groups=True):
+    for path, found in walk_commands(root, groups=True):
         problems += validate_table(file, path, found)
     # a wrong value of [defaults] is one for each command that has the option
     return list(dict.fromkeys(map(str, problems)))
-
-
-# variables that are no options, see docs/operations.md
-_OTHER_VARIABLES = ("ABS_CONFIG",)
-_TOKENS = "ABS_TOKEN_"
-
-
-def _unknown_variables(root: click.Command) -> Iterator[str]:
-    """Variables that begin with the name of a command or of an option of all commands, and are none."""
-    commands = [((), root), *_commands(root)]
-    known = {name for path, found in commands for option in option_names(found) for name in variables_of(path, option)}
-    for name in sorted(os.environ):
-        if name.startswith("ABS_") and not name.startswith(_TOKENS) and name not in {*known, *_OTHER_VARIABLES}:
-            yield str(UnknownNameError("variable", name, known, at_most=3, remedy="Correct or unset it"))

@@ -87,7 +87,7 @@ def test_every_problem_of_every_file_is_found(own: Path, abs_command: Abs, monke
         f"{own}, line 4: [eval] 'limit' must be a whole number",
         f"{own}, line 8: [bundle.rm]: unknown key 'yse' (did you mean 'yes'?)",
         f"{Path('abs.toml').absolute()}, line 2: [eval] 'plugin' is not taken from a file of the working folder",
-        "unknown variable 'ABS_EVAL_VIEW' (did you mean 'ABS_EVAL_VIEWS'?)",
+        "nothing reads the variable 'ABS_EVAL_VIEW' (did you mean 'ABS_EVAL_VIEWS'?)",
     ]
     *lines, last = ran.out.splitlines()
     assert last == "2 files checked: 7 problems"
