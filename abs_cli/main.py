@@ -30,7 +30,7 @@ with ending_signals(at_once=True):  # what follows takes a while
         wants_traceback,
     )
     from abs_cli.exit_codes import ExitCode
-    from abs_cli.settings import apply_common_settings, setting_source
+    from abs_cli.settings import apply_common_settings, name_sources, setting_source
     from abs_core.errors import AbsError, StorageError, UnknownNameError, UsageError
     from abs_core.extras import missing_extra
     from abs_core.home import Home
@@ -125,6 +125,16 @@ class _Commands(LazyGroup):
                 return super().invoke(ctx)
             except KeyboardInterrupt as error:  # for which click would print an empty line
                 raise click.Abort from error
+            except (click.ClickException, BrokenPipeError):
+                raise
+            except Exception as error:
+                problem = _explain(error)
+                if problem is None:
+                    raise
+                name_sources(ctx, problem)
+                if problem is error:
+                    raise
+                raise problem from error
 
 
 class _CachePlace(click.Path):

@@ -33,6 +33,7 @@ __all__ = [
     "Setting",
     "apply_common_settings",
     "apply_settings",
+    "name_sources",
     "option_names",
     "setting_source",
     "settings_of",
@@ -229,7 +230,7 @@ def _set_defaults(
         setting = settings.get(_long_name(option))
         option.envvar = setting.source if setting is not None and setting.file is None else None
         if setting is not None:
-            sources[id(option)] = setting.source
+            sources[id(option)] = (_long_name(option), setting)
             if setting.file is not None:
                 defaults[str(option.name)] = setting.value
     if isinstance(target, click.Context):
@@ -257,12 +258,59 @@ def setting_source(error: click.BadParameter) -> str | None:
     option, context = error.param, error.ctx
     if not isinstance(option, click.Option) or context is None or option.name is None:
         return None
-    source = context.meta.get(_SOURCES, {}).get(id(option))
-    if context.get_parameter_source(option.name) is click.core.ParameterSource.ENVIRONMENT:
-        return None if source is None else f"the variable {source}"
-    if context.get_parameter_source(option.name) is click.core.ParameterSource.DEFAULT_MAP:
-        return None if source is None else f"{_long_name(option)!r} in {source}"
-    return None
+    name, setting = context.meta.get(_SOURCES, {}).get(id(option), ("", None))
+    origins = (click.core.ParameterSource.ENVIRONMENT, click.core.ParameterSource.DEFAULT_MAP)
+    is_set = setting is not None and context.get_parameter_source(option.name) in origins
+    return _described(name, setting) if is_set else None
+
+
+def _described(name: str, setting: Setting) -> str:
+    return f"the variable {setting.source}" if setting.file is None else f"{name!r} in {setting.source}"
+
+
+# a part of a value that is shorter, or a number, may stand in a message by chance
+_SHORTEST_PART = 3
+_PARTS = re.compile(r"[,:?&\s]+")
+
+
+def name_sources(context: click.Context, error: AbsError) -> None:
+    """Let an error of a command begin with where the settings that it speaks of come from.
+
+    It speaks of one if it names the option, or repeats the value or a part of it, as the path of ``imagefolder:PATH``.
+
+    Args:
+        context: of the command, or one above it.
+        error: of which only the message changes.
+    """
+    text = f"{error.message} {error.remedy}"
+    sources = [
+        _described(name, setting)
+        for name, setting in context.meta.get(_SOURCES, {}).values()
+        if setting.source not in text and (_has_word(text, f"--{name}") or _repeats(text, setting.value))
+    ]
+    if sources:
+        error.message = f"{' and '.join(sources)}: {error.message}"
+
+
+def _repeats(text: str, value: Any) -> bool:
+    if isinstance(value, list):
+        return any(_repeats(text, part) for part in value)
+    parts = {value, *_PARTS.split(value)} if isinstance(value, str) else set()
+    return any(
+        len(part) >= _SHORTEST_PART and not _is_number(part) and _has_word(text, printable(part)) for part in parts
+    )
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _has_word(text: str, word: str) -> bool:
+    return re.search(rf"(?<![\w-]){re.escape(word)}(?![\w/-])", text) is not None
 
 
 def settings_of(
