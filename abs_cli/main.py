@@ -274,6 +274,8 @@ def _usage_error(error: click.ClickException) -> UsageError:
         error.param_hint = setting_source(error) or error.param_hint
     if isinstance(error, click.NoSuchOption) and context is not None:
         options = [name for option in context.command.get_params(context) for name in option.opts if name[0] == "-"]
+        if (renamed := _RENAMED_OPTIONS.get(error.option_name)) in options:
+            return UsageError(f"the option {error.option_name!r} is called {renamed!r} now", remedy=remedy)
         return UnknownNameError("option", error.option_name, options, remedy=remedy)
     if isinstance(error, click.BadParameter) and error.param is not None and isinstance(error.param.type, click.Choice):
         return _wrong_choice(error, error.param, list(map(str, error.param.type.choices)), remedy)
@@ -281,6 +283,15 @@ def _usage_error(error: click.ClickException) -> UsageError:
     message = re.sub(r"is not a valid integer( range)?$", "is not a whole number", message)
     message = re.sub(r"is not a valid float( range)?$", "is not a number", message)
     return UsageError(message[:1].lower() + message[1:], remedy=remedy)
+
+
+# what options of a released version are called now, in the commands that have the new name
+_RENAMED_OPTIONS = {
+    "--key": "--keys",
+    "--labels": "--label-set",
+    "--licence": "--license",
+    "--report-photos": "--report-images",
+}
 
 
 def _wrong_choice(error: click.BadParameter, param: click.Parameter, choices: Sequence[str], remedy: str) -> UsageError:
