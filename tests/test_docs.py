@@ -8,13 +8,13 @@ import re
 import shlex
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 from PIL import Image
+from tutorials import path_with_abs, run_tutorial
 
 from abs_classify import merge_labels
 from abs_cli.commands.eval import command as eval_command
@@ -148,34 +148,26 @@ def block_of(page: str, language: str) -> str:
     return found[1]
 
 
-def path_with_abs(folder: Path) -> str:
-    """A PATH on which ``abs`` is that of this code; it keeps everything below ``$SCRATCH``."""
-    command = folder / "bin" / "abs"
-    command.parent.mkdir()
-    command.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m abs_cli --home "$SCRATCH/home" "$@"\n')
-    command.chmod(0o755)
-    return f"{command.parent}{os.pathsep}{os.environ['PATH']}"
+@pytest.mark.slow
+def test_the_tutorial_on_descriptions_runs_in_order_and_prints_what_it_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_tutorial("tutorial-descriptions.md", tmp_path, monkeypatch, capsys)
+    assert (tmp_path / "pinned.txt").read_text().startswith("things@1.1.0#sha256:")
+
+
+@pytest.mark.parametrize("name", ["howto-offline", "howto-server", "howto-team-store", "plugins"])
+def test_what_the_how_to_pages_show_runs(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_tutorial(f"{name}.md", tmp_path, monkeypatch, capsys)
 
 
 @pytest.mark.slow
 def test_the_tutorial_on_labels_runs_in_order_and_prints_what_it_shows(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name, value in (("SCRATCH", str(tmp_path)), ("PYTHONPATH", str(ROOT)), ("PATH", path_with_abs(tmp_path))):
-        monkeypatch.setenv(name, value)
-    monkeypatch.chdir(tmp_path)
-    page = (ROOT / "docs" / "tutorial-label.md").read_text(encoding="utf-8")
-    printed = ""
-    for language, block in re.findall(r"^```(\w+)\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL):
-        if language == "python":
-            exec(compile(block, "docs/tutorial-label.md", "exec"), {})
-        elif language == "sh":
-            run = subprocess.run(["sh", "-ec", block], capture_output=True, text=True, check=False, timeout=300)
-            printed = run.stdout + run.stderr
-            assert run.returncode == 0, printed
-        else:
-            assert language == "text"
-            assert [line for line in block.splitlines() if line not in printed] == []
+    page = run_tutorial("tutorial-label.md", tmp_path, monkeypatch, capsys)
     with (tmp_path / "labelled" / "labels.csv").open(encoding="utf-8") as file:
         rows = [(row["path"], row["label"], row["status"], row["reason"]) for row in csv.DictReader(file)]
     shown = re.findall(r"^\| `(photos/\S+)` \| (.+?) \| 0\.\d+ \| (\w+) \| ?(.*?) ?\|$", page, flags=re.MULTILINE)

@@ -1,0 +1,63 @@
+"""Tutorials and how-to pages as a reader follows them: every block of a page, in order, in an empty folder.
+
+``bash``, ``py`` and ``toml`` mark what does not run here: it needs a server, a network, weights, or is a fragment.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support import Abs
+
+ROOT = Path(__file__).parents[1]
+
+# A line that needs no shell is run in this process, where torch is imported already.
+_PLAIN = re.compile(r"abs [^$|<>;&`\\]*")
+
+
+def path_with_abs(folder: Path) -> str:
+    """A PATH on which ``abs`` is that of this code; it keeps everything below ``$SCRATCH``."""
+    command = folder / "bin" / "abs"
+    command.parent.mkdir()
+    command.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m abs_cli --home "$SCRATCH/home" "$@"\n')
+    command.chmod(0o755)
+    return f"{command.parent}{os.pathsep}{os.environ['PATH']}"
+
+
+def run_tutorial(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
+    """Run a page of docs/ and hold it to the output that it shows; returns its text."""
+    for variable, value in (("SCRATCH", str(folder)), ("PYTHONPATH", str(ROOT)), ("PATH", path_with_abs(folder))):
+        monkeypatch.setenv(variable, value)
+    monkeypatch.chdir(folder)
+    command = Abs(folder / "home", folder / "home" / "cache", capsys)
+    page = (ROOT / "docs" / name).read_text(encoding="utf-8")
+    printed = ""
+    for language, block in re.findall(r"^```(\w+)\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL):
+        if language == "python":
+            exec(compile(block, f"docs/{name}", "exec"), {})
+        elif language == "sh":
+            printed = _run_block(block, command)
+        elif language not in ("bash", "py", "toml"):
+            assert language == "text"
+            assert [line for line in block.splitlines() if line not in printed] == [], printed
+    return page
+
+
+def _run_block(block: str, command: Abs) -> str:
+    if all(_PLAIN.fullmatch(line) for line in block.splitlines()):
+        printed = ""
+        for line in block.splitlines():
+            done = command(*shlex.split(line, comments=True)[1:])
+            printed += done.out + done.err
+            assert done.code == 0, printed
+        return printed
+    run = subprocess.run(["sh", "-ec", block], capture_output=True, text=True, check=False, timeout=300)
+    printed = run.stdout + run.stderr
+    assert run.returncode == 0, printed
+    return printed
