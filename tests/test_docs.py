@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import csv
 import os
 import re
@@ -19,6 +20,7 @@ from tutorials import path_with_abs, run_tutorial
 from abs_classify import merge_labels
 from abs_cli.commands.eval import command as eval_command
 from abs_cli.main import COMMANDS, cli
+from abs_cli.settings import option_names, variables_of
 
 ROOT = Path(__file__).parents[1]
 
@@ -95,6 +97,45 @@ def test_the_site_lists_every_page_and_command_once() -> None:
     pages = {path.name for path in ROOT.glob("docs/*.md")} | {f"reference/commands/{name}.md" for name in COMMANDS}
     assert pages - set(listed) == set()
     assert len(listed) == len(set(listed))
+
+
+def variables_read() -> set[str]:
+    """The variables of the environment that the code asks for by a literal name, or by one of its constants."""
+    names = set()
+    for path in sorted(path for package in ROOT.glob("abs_*") for path in package.rglob("*.py")):
+        text = path.read_text(encoding="utf-8")
+        if "environ" not in text:
+            continue
+        tree = ast.parse(text)
+        constants = {ast.unparse(node.targets[0]): node.value for node in tree.body if isinstance(node, ast.Assign)}
+        for node in ast.walk(tree):
+            match node:
+                case ast.Subscript(value=mapping, slice=name):
+                    pass
+                case ast.Call(func=ast.Attribute(value=mapping, attr="get" | "setdefault"), args=[name, *_]):
+                    pass
+                case ast.Compare(left=name, ops=[ast.In() | ast.NotIn()], comparators=[mapping]):
+                    pass
+                case _:
+                    continue
+            name = constants.get(ast.unparse(name), name)
+            if ast.unparse(mapping).endswith(("environ", "environment")) and isinstance(name, ast.Constant):
+                names.add(str(name.value))
+    return names
+
+
+def test_every_variable_that_is_read_is_on_the_page_of_variables() -> None:
+    page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    section = page.partition("### Other variables")[2].partition("\n## ")[0]
+    listed = {
+        name for cell in re.findall(r"^\| (`.*?) \|", section, re.MULTILINE) for name in re.findall("`(.+?)`", cell)
+    }
+    options = {variable for name in option_names(cli) for variable in variables_of((), name)}
+    # between a shell and its completion, and of a CGI server
+    internal = {"_ABS_COMPLETE", "COMP_POINT", "COMP_LINE", "COMP_WORDBREAKS", "REQUEST_METHOD"}
+    read = variables_read()
+    assert {"ABS_HOME", "OPENAI_BASE_URL", "ABS_CONFIG", "SSL_CERT_FILE"} <= read
+    assert {name.upper() for name in read} - listed - options - internal == set()
 
 
 def test_the_readme_begins_with_the_two_commands() -> None:

@@ -6,6 +6,7 @@ import html
 import inspect
 import re
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import click
 
@@ -69,7 +70,15 @@ def variable_page() -> str:
     for name in sorted(SHARED_OPTIONS):
         users = [f"`{' '.join(path)}`" for path, command in paths if path and name in option_names(command)]
         lines.append(f"| `--{name}` | `{variables_of((), name)[0]}` | {', '.join(users)} |")
-    return "\n".join([*lines, ""])
+    return "\n".join([*lines, "", "## Other variables", "", *_other_variables(), ""])
+
+
+def _other_variables() -> list[str]:
+    """The section of docs/operations.md, with its links as they are from the folder of the reference."""
+    page = Path(__file__).parents[1].joinpath("operations.md").read_text(encoding="utf-8")
+    section = page.partition("### Other variables\n\n")[2].partition("\n## ")[0].rstrip()
+    section = re.sub(r"\]\((?=#)", "](operations.md", section)
+    return re.sub(r"\]\((?=[a-z]+\.md)", "](../", section).splitlines()
 
 
 def _walk(path: tuple[str, ...], command: click.Command) -> Iterator[tuple[tuple[str, ...], click.Command]]:
