@@ -127,9 +127,8 @@ def variables_read() -> set[str]:
 def test_every_variable_that_is_read_is_on_the_page_of_variables() -> None:
     page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
     section = page.partition("### Other variables")[2].partition("\n## ")[0]
-    listed = {
-        name for cell in re.findall(r"^\| (`.*?) \|", section, re.MULTILINE) for name in re.findall("`(.+?)`", cell)
-    }
+    cells = re.findall(r"^\| (`.*?) \|", section, flags=re.MULTILINE)
+    listed = {name.upper() for cell in cells for name in re.findall("`(.+?)`", cell)}
     options = {variable for name in option_names(cli) for variable in variables_of((), name)}
     # between a shell and its completion, and of a CGI server
     internal = {"_ABS_COMPLETE", "COMP_POINT", "COMP_LINE", "COMP_WORDBREAKS", "REQUEST_METHOD"}
