@@ -7,6 +7,7 @@ never read, kept or shown here.
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ _TIMEOUT = 60.0  # seconds
 # botocore's mode that waits longer where a bucket asks for fewer requests; it sees no body that breaks off
 _RETRIES = {"max_attempts": 5, "mode": "standard"}
 
-# seconds before a read that was interrupted is tried again
+# seconds before a read that was interrupted, or a write that met another one, is tried again
 _PAUSES = (0.1, 0.5, 2.0)
 
 _CONNECTIONS = 32
@@ -98,16 +99,23 @@ class Bucket:
             StorageError: it cannot be written.
         """
         options = {"chunksize": _ONE_REQUEST} if self._is_s3 else {}
-        try:
-            self.client.pipe_file(f"{self.root}/{path}", data, mode="create", **options)
-        except FileExistsError:
-            return False
-        except Exception as error:
-            # 412: there is one; 409: another write of it is under way. Not every client has its own error for them.
-            if status_of(error) in (409, 412):
+        for pause in (*_PAUSES, None):
+            try:
+                self.client.pipe_file(f"{self.root}/{path}", data, mode="create", **options)
+            except FileExistsError:
                 return False
-            raise problem_of(error, "write", self.address) from None
-        return True
+            except Exception as error:
+                # not every client has its own error for an object that is there
+                if status_of(error) == 412:
+                    return False
+                # 409 says only that another request for the name was under way, which may have removed the object or
+                # failed: S3 asks for another try (API reference, PutObject, If-None-Match)
+                if status_of(error) != 409 or pause is None:
+                    raise problem_of(error, "write", self.address) from None
+                time.sleep(pause * random.uniform(0.5, 1.5))  # so that two writers do not meet again
+            else:
+                return True
+        raise AssertionError
 
     def honours_conditions(self, path: str) -> bool:
         """Whether an object that is there is not written again; not every server that speaks S3's language says so.

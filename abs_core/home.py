@@ -25,7 +25,8 @@ class Home:
         root: holds bundles, journals and results (``ABS_HOME``).
         cache: the cache, in a ``root`` that was named unless it is named itself; may lie on another disk and may be
             shared by several processes (``ABS_CACHE``).
-        bucket: the address of the features where they do not lie in ``cache``, such as ``s3://team/cache``.
+        bucket: the address of the features where they do not lie in ``cache``, such as ``s3://team/cache``: without a
+            final slash, so that every way to write it is one store.
         cache_size: the bytes that features may take in it, ``inf`` for no limit, 0 to keep no new ones; None: a fifth
             of the disk that would be free without them (``ABS_CACHE_SIZE``).
     """
@@ -51,12 +52,13 @@ class Home:
         size = _size(cache_size or os.environ.get("ABS_CACHE_SIZE"))
         local = base / "cache" if home else _default_cache()
         if isinstance(cache, str) and is_address(cache):
-            if parse_location(cache).protocol not in ("s3", "gs"):
+            location = parse_location(cache)
+            if location.protocol not in ("s3", "gs"):
                 raise UsageError(
                     f"--cache must be a folder or a bucket, got the address {cache.partition('://')[0]}://...",
                     remedy="Name a folder, s3://BUCKET/FOLDER or gs://BUCKET/FOLDER",
                 )
-            return cls(base, local, size, cache)
+            return cls(base, local, size, str(location))
         return cls(base, _folder("--cache", cache or local), size)
 
     @property

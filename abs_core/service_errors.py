@@ -43,12 +43,14 @@ _BUSY = ("it is busy", "Try again later")
 _CODES = {
     "AccessDenied": ("access was refused", "Check the credentials and rights, see docs/sharing.md"),
     "AuthorizationHeaderMalformed": ("the bucket is in another region", _REGION_REMEDY),
+    "ConditionalRequestConflict": ("others keep writing the same object", "Try again later"),
     "ExpiredToken": ("the credentials have expired", "Get new ones, such as with `aws sso login`"),
     "IllegalLocationConstraintException": ("the bucket is in another region", _REGION_REMEDY),
     "InternalError": ("it failed", "Try again later"),
     "InvalidAccessKeyId": ("the access key does not exist there", _KEY_REMEDY),
     "InvalidToken": ("the session token is not valid there", "Get new credentials, or unset AWS_SESSION_TOKEN"),
     "NoSuchBucket": _REASONS["FileNotFoundError"],
+    "OperationAborted": ("others keep writing the same object", "Try again later"),
     "PermanentRedirect": ("the bucket is in another region", _REGION_REMEDY),
     "RequestTimeTooSkewed": ("the clock of this machine is wrong", "Set it"),
     "SignatureDoesNotMatch": ("the secret key does not fit the access key", _KEY_REMEDY),
@@ -60,6 +62,7 @@ _STATUSES = {
     301: ("it is elsewhere", _REGION_REMEDY),
     401: ("access was refused", "Check the credentials, see docs/sharing.md"),
     403: ("access was refused", "Check the credentials and rights, see docs/sharing.md"),
+    409: ("others keep writing the same object", "Try again later"),
     429: ("it asks for fewer requests", "Try again later, or log in: a token raises the limit"),
     **dict.fromkeys((500, 502, 503, 504), ("it failed", "Try again later")),
 }

@@ -8,6 +8,7 @@ there are enough packs that none has; eight of one level become one of the next,
 from __future__ import annotations
 
 import io
+import logging
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +21,7 @@ import numpy as np
 
 from abs_classify.encoding.bucket_ranges import RangeReader, WantedRanges
 from abs_classify.encoding.pack_folder import FolderPacks, open_pack
-from abs_classify.encoding.pack_index import IndexedPack, PackIndex, parse_index
+from abs_classify.encoding.pack_index import IndexedPack, IndexTier, PackIndex, parse_index
 from abs_classify.encoding.packs import (
     PACK_SUFFIX,
     DamagedPackError,
@@ -30,8 +31,11 @@ from abs_classify.encoding.packs import (
     read_header,
 )
 from abs_core.buckets import Bucket, BucketObject
+from abs_core.text import counted
 
 __all__ = ["BucketPacks"]
+
+_logger = logging.getLogger(__name__)
 
 # seconds for which a listing is believed: less while others are writing, more while nobody is
 _SHORTEST, _LONGEST = 5.0, 60.0
@@ -51,15 +55,19 @@ _FEWEST_OF_PACKS, _FEWEST_OF_LEVEL = 32, 8
 
 _MOST_LEVELS = 9
 
+# bytes of an index object that are read however few packs its range has: those that it has may be merged since
+_LARGEST_INDEX = 1 << 27
+
 _INDEX_NAME = re.compile(r"(\d)-([0-9a-f]{16}-[0-9a-f]{8})-([0-9a-f]{16}-[0-9a-f]{8})-(\d{1,9})\.index")
 _PACK_NAME = re.compile(r"([0-9a-f]{16}-[0-9a-f]{8})" + re.escape(PACK_SUFFIX))
 
 
 @dataclass(frozen=True)
 class _IndexObject:
-    """An index object: its path, and what its name says: the level, and the first and last of its packs."""
+    """An index object: its path and size, and what its name says: the level, and the first and last of its packs."""
 
     path: str
+    size: int
     level: int
     first: str
     last: str
@@ -87,6 +95,7 @@ class BucketPacks:
         self.objects: dict[str, BucketObject] = {}
         self.is_described = False
         self._indexes: list[_IndexObject] = []
+        self._oversized, self._reported = set[str](), set[str]()
         self._listed, self._believed = float("-inf"), _SHORTEST
         self._was_listed_whole = False
 
@@ -153,6 +162,7 @@ class BucketPacks:
                 for name, table in self._read_index(index, inside):
                     remaining.discard(name)
                     yield name, table
+        self._report_oversized()
         yield from self._read_heads(sorted(remaining))
 
     def stamp(self, name: str, header: PackHeader) -> tuple[int, int]:  # noqa: ARG002 - what is written is there
@@ -203,7 +213,7 @@ class BucketPacks:
                 self._indexes = [known for known in self._indexes if known not in alike]
 
     def remove_damaged_indexes(self) -> None:
-        """Remove index objects that cannot be read; what they had is read from the packs.
+        """Remove index objects that cannot be read or are too large; what they had is read from the packs.
 
         Raises:
             StorageError: the bucket cannot be read or written.
@@ -211,7 +221,7 @@ class BucketPacks:
         damaged = []
         for known in self._indexes:
             try:
-                parse_index(np.frombuffer(self._bucket.read(known.path), np.uint8), self._space)
+                self._parse_index(known)
             except FileNotFoundError:
                 continue
             except (ValueError, KeyError, TypeError, RecursionError):
@@ -228,8 +238,9 @@ class BucketPacks:
             if not count:
                 return False
             path = f"{self._prefix}index/{level}-{first}-{last}-{count}.index"
-            self._bucket.create(path, file.read_bytes())
-        self._indexes.append(_IndexObject(path, level, first, last))
+            data = file.read_bytes()
+            self._bucket.create(path, data)
+        self._indexes.append(_IndexObject(path, len(data), level, first, last))
         return True
 
     def _uploaded_names(self, index: PackIndex) -> list[str]:
@@ -246,7 +257,7 @@ class BucketPacks:
             name = entry.path.removeprefix(self._prefix)
             match = _INDEX_NAME.fullmatch(name.removeprefix("index/"))
             if name.startswith("index/") and match is not None:
-                self._indexes.append(_IndexObject(entry.path, int(match[1]), match[2], match[3]))
+                self._indexes.append(_IndexObject(entry.path, entry.size, int(match[1]), match[2], match[3]))
             elif "/" not in name and name.endswith(PACK_SUFFIX):
                 packs[name] = entry
             self.is_described |= name == "space.json"
@@ -261,13 +272,38 @@ class BucketPacks:
     ) -> Iterator[tuple[str, tuple[PackHeader, np.ndarray] | None]]:
         """What an index object has of packs; nothing if it is damaged."""
         with suppress(FileNotFoundError, ValueError, KeyError, TypeError, RecursionError):
-            packs, tier = parse_index(np.frombuffer(self._bucket.read(index.path), np.uint8), self._space)
+            packs, tier = self._parse_index(index)
             order = np.argsort(tier.entries["pack"], kind="stable")
             ends = np.searchsorted(tier.entries["pack"][order], np.arange(len(packs) + 1))
             for number, pack in enumerate(packs):
                 known = self.objects.get(pack.name)
                 if pack.name in names and known is not None and known.size == pack.size:
                     yield pack.name, (pack.header, tier.entries[order[ends[number] : ends[number + 1]]])
+
+    def _parse_index(self, index: _IndexObject) -> tuple[list[IndexedPack], IndexTier]:
+        """The packs and entries of an index object.
+
+        Raises:
+            FileNotFoundError: it is gone.
+            ValueError, KeyError, TypeError, RecursionError: it is damaged, or larger than an index of packs can be.
+            StorageError: it cannot be read.
+        """
+        packs = sum(entry.size for name, entry in self.objects.items() if index.first <= name[:25] <= index.last)
+        # an entry of an index has no more than twice the bytes that it has in a pack
+        if not 0 < index.size <= max(_LARGEST_INDEX, 2 * packs):
+            self._oversized.update([index.path] if index.size else [])
+            raise ValueError("empty or too large")
+        return parse_index(np.frombuffer(self._bucket.read(index.path, 0, index.size), np.uint8), self._space)
+
+    def _report_oversized(self) -> None:
+        """Say, once for each, that index objects are not read."""
+        if self._oversized - self._reported:
+            _logger.warning(
+                "%s: %s not read, larger than any index of these packs. `abs cache verify` removes such objects",
+                self._bucket.address,
+                counted(len(self._oversized), "index object was", "index objects were"),
+            )
+            self._reported |= self._oversized
 
     def _read_heads(self, names: Sequence[str]) -> Iterator[tuple[str, tuple[PackHeader, np.ndarray] | None]]:
         """The tables of packs, from their beginnings."""

@@ -64,6 +64,9 @@ _LATEST, _AGAIN = 30.0, 60.0
 # classes of sizes that are merged: packs of up to 1 MiB, since what is read and written again has to be paid for
 _MERGED_CLASSES = 1
 
+# bytes and requests of a download that are in memory together: an object may be larger than any that was written here
+_DOWNLOADED_AT_ONCE, _REQUESTS_AT_ONCE = 8 << 20, 16
+
 # bytes
 _LARGEST_DESCRIPTION, _WORTH_A_WORD = 1 << 22, 100_000_000
 
@@ -75,7 +78,8 @@ _LONGEST_UPLOAD = 600.0
 
 
 class BucketStore(PersistentStore):
-    """Feature rows in a bucket. Safe for several machines, processes and threads at once.
+    """Feature rows in a bucket. Safe for several machines, processes and threads at once; loads of several threads come
+    one after the other, each with its requests at once.
 
     Args:
         place: the address, such as ``s3://bucket/folder``.
@@ -281,7 +285,7 @@ class BucketStore(PersistentStore):
                 packs.remove_damaged_indexes()
             for name in sorted(packs.objects):
                 with TemporaryDirectory(prefix="abs-") as folder:
-                    if not self._download(packs, [name], Path(folder)):
+                    if not self._download(digest, [name], Path(folder)):
                         continue
                     sound, damaged = check_pack(Path(folder) / name, digest)
                 if damaged:
@@ -479,7 +483,7 @@ class BucketStore(PersistentStore):
         """
         packs = self._packs[digest]
         with self._claims.exclusive(f"merge {digest}") as is_granted, TemporaryDirectory(prefix="abs-") as folder:
-            if not is_granted or not self._download(packs, names, Path(folder)):
+            if not is_granted or not self._download(digest, names, Path(folder)):
                 return False
             try:
                 merged = write_merged(Path(folder), names, digest)
@@ -494,15 +498,28 @@ class BucketStore(PersistentStore):
                     packs.uploaded(merged.name, merged.header.size)
         return True
 
-    def _download(self, packs: BucketPacks, names: Sequence[str], folder: Path) -> bool:
-        """Copy packs into a folder; whether all of them were there."""
+    def _download(self, digest: str, names: Sequence[str], folder: Path) -> bool:
+        """Copy packs of a space into a folder; whether all of them were there."""
         with self._lock:
-            sizes = [packs.objects[name].size if name in packs.objects else _LARGEST_PACK * 8 for name in names]
-            requests = [(packs.path(name), 0, size) for name, size in zip(names, sizes, strict=True)]
-        for name, data in zip(names, self._reader.read_all(requests), strict=True):
-            if data is None:
-                return False
-            (folder / name).write_bytes(data)
+            packs = self._packs[digest]
+            known = {pack.name: pack.size for pack in self._indexes[digest].packs}
+            known |= {name: entry.size for name, entry in packs.objects.items()}
+        if not known.keys() >= set(names):
+            return False
+        sizes = [known[name] for name in names]
+        requests = [
+            (number, packs.path(name), start, min(start + _DOWNLOADED_AT_ONCE, size))
+            for number, (name, size) in enumerate(zip(names, sizes, strict=True))
+            for start in range(0, max(size, 1), _DOWNLOADED_AT_ONCE)
+        ]
+        for first in range(0, len(requests), _REQUESTS_AT_ONCE):
+            part = requests[first : first + _REQUESTS_AT_ONCE]
+            read = self._reader.read_all([(path, start, end) for _, path, start, end in part])
+            for (number, *_), data in zip(part, read, strict=True):
+                if data is None:
+                    return False
+                with (folder / names[number]).open("ab") as stream:
+                    stream.write(data)
         return True
 
 

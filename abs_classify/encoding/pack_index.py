@@ -22,7 +22,7 @@ from abs_classify.encoding.packs import ENTRY, PackHeader, RowForm
 from abs_core.errors import StorageError
 from abs_core.files import atomic_write
 
-__all__ = ["IndexedPack", "PackIndex", "PackSource", "parse_index"]
+__all__ = ["IndexTier", "IndexedPack", "PackIndex", "PackSource", "parse_index"]
 
 _FORMAT = 1
 
@@ -56,14 +56,14 @@ class IndexedPack:
 
 
 @dataclass(frozen=True, eq=False)
-class _Tier:
+class IndexTier:
     """Entries [n] in the order of ``keys`` [n]: the first eight bytes of their ids as numbers."""
 
     keys: np.ndarray
     entries: np.ndarray
 
     @classmethod
-    def of(cls, entries: np.ndarray) -> _Tier:
+    def of(cls, entries: np.ndarray) -> IndexTier:
         keys = _prefixes(entries["id"])
         order = np.argsort(keys, kind="stable")
         return cls(keys[order], entries[order])
@@ -110,7 +110,7 @@ class PackIndex:
         self._packs: list[IndexedPack] = []
         self._numbers: dict[str, int] = {}
         self._alive = np.zeros(0, bool)
-        self._tiers: list[_Tier] = []
+        self._tiers: list[IndexTier] = []
         # entries of the first tier, which is that of the file where it can be written; those of packs that are gone
         self._stored = self._gone = 0
         # of files that are no packs to be believed: their size and time
@@ -241,15 +241,15 @@ class PackIndex:
         return number
 
     def _add(self, entries: np.ndarray) -> None:
-        self._tiers.append(_Tier.of(entries))
+        self._tiers.append(IndexTier.of(entries))
         recent = self._tiers[1:] if self._stored else self._tiers
         if self._gone + sum(len(tier.keys) for tier in recent) > max(_FEW, self._stored // _SHARE):
             self._save()
         elif len(recent) > _MOST_TIERS:
             sound = np.concatenate([tier.entries[self._is_sound(tier)] for tier in recent])
-            self._tiers[-len(recent) :] = [_Tier.of(sound)]
+            self._tiers[-len(recent) :] = [IndexTier.of(sound)]
 
-    def _is_sound(self, tier: _Tier) -> np.ndarray:
+    def _is_sound(self, tier: IndexTier) -> np.ndarray:
         """Which entries of a tier are of packs that are there, and were not found damaged: bool [n]."""
         sound: np.ndarray = self._alive[tier.entries["pack"]]
         return sound & self._not_rejected(tier.entries) if self._rejected else sound
@@ -278,7 +278,7 @@ class PackIndex:
         except (StorageError, OSError, ValueError):
             entries = np.concatenate([tier.entries[sound] for tier, sound in zip(tiers, kept, strict=True)])
             entries["pack"] = numbers[entries["pack"]]
-            self._tiers = [_Tier.of(entries)]
+            self._tiers = [IndexTier.of(entries)]
 
     def keep(self) -> None:
         """Write what is new into the file, where reading it again is dear."""
@@ -339,7 +339,7 @@ _BLOCK = 1 << 14
 class _Selection:
     """The entries of tiers that are kept, one tier after the other, without a copy of them all."""
 
-    def __init__(self, tiers: Sequence[_Tier], kept: Sequence[np.ndarray], numbers: np.ndarray) -> None:
+    def __init__(self, tiers: Sequence[IndexTier], kept: Sequence[np.ndarray], numbers: np.ndarray) -> None:
         self._tiers, self._kept, self._numbers = tiers, kept, numbers
         # a tier of which everything is kept, as most are, needs no places
         self._places = [None if sound.all() else np.flatnonzero(sound).astype(np.uint32) for sound in kept]
@@ -369,7 +369,7 @@ def _parts(text: bytes, keys: np.ndarray, order: np.ndarray, entries: _Selection
     yield from (entries.take(block).tobytes() for block in blocks)
 
 
-def _read_file(file: Path, space: str) -> tuple[list[IndexedPack], _Tier]:
+def _read_file(file: Path, space: str) -> tuple[list[IndexedPack], IndexTier]:
     """What an index file holds; whatever is wrong with it is an error.
 
     Raises:
@@ -381,7 +381,7 @@ def _read_file(file: Path, space: str) -> tuple[list[IndexedPack], _Tier]:
     return parse_index(np.memmap(file, np.uint8, "r"), space)
 
 
-def parse_index(data: np.ndarray, space: str) -> tuple[list[IndexedPack], _Tier]:
+def parse_index(data: np.ndarray, space: str) -> tuple[list[IndexedPack], IndexTier]:
     """The packs and the entries in the bytes of an index file.
 
     Raises:
@@ -400,7 +400,7 @@ def parse_index(data: np.ndarray, space: str) -> tuple[list[IndexedPack], _Tier]
     packs = [_parse(row, space) for row in header["packs"]]
     if len(keys) != n or len(entries) != n or (n and int(entries["pack"].max()) >= len(packs)):
         raise ValueError("damaged")
-    return packs, _Tier(keys, entries)
+    return packs, IndexTier(keys, entries)
 
 
 def _describe(pack: IndexedPack) -> list[Any]:

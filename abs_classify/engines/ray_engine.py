@@ -10,13 +10,11 @@ from __future__ import annotations
 import logging
 import os
 import pickle
-import signal
 import sys
-import threading
 import time
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -25,6 +23,7 @@ from abs_classify.encoding.digest_cache import DigestCache
 from abs_classify.encoding.memory_store import MemoryStore
 from abs_classify.encoding.samples import IdentifiedSample, batched, known_ids, remember_ids
 from abs_classify.encoding.stage_spaces import StageSpaces
+from abs_classify.engines.ray_output import keep_output_clean, kept_signals, quiet_core, quiet_data
 from abs_classify.engines.shard_worker import (
     ShardManifest,
     ShardWorker,
@@ -219,7 +218,7 @@ class RayEngine:
                 os.environ.setdefault(name, value)
         ray = require("ray")
         require("ray.data")  # which sets up its log when it is imported
-        _keep_output_clean(address)
+        keep_output_clean(address)
         if ray.is_initialized():
             return ray
         options: dict[str, Any] = {"log_to_driver": False, "logging_level": "error", "configure_logging": True}
@@ -235,7 +234,7 @@ class RayEngine:
             _logger.info("starting Ray on this machine, with %s", counted(workers, "worker", "workers"))
         else:
             options["address"] = address
-        with _kept_signals():
+        with kept_signals(), quiet_core():
             try:
                 ray.init(**options)
             except (ConnectionError, OSError, RuntimeError, ValueError) as error:
@@ -284,45 +283,6 @@ def _waves(
             part, size = [], 0
     if part:
         yield part
-
-
-def _keep_output_clean(address: str | None) -> None:
-    """Have Ray print nothing: standard output is for results, and it prints there of workers that die.
-
-    It has no option for that, nor for the loopback interface once it is imported.
-    """
-    vars(require("ray._private.worker"))["print_to_stdstream"] = _log_message
-    if not address:
-        vars(require("ray._private.ray_constants"))["ENABLE_RAY_CLUSTER"] = False
-
-
-def _log_message(data: Mapping[str, Any], **_settings: Any) -> None:
-    for line in data.get("lines", ()):
-        _logger.debug("Ray: %s", line)
-
-
-@contextmanager
-def _kept_signals() -> Iterator[None]:
-    """Ray takes SIGTERM for itself when it starts; whoever runs this has decided what it does."""
-    is_main = threading.current_thread() is threading.main_thread()
-    before = signal.getsignal(signal.SIGTERM) if is_main else None
-    try:
-        yield
-    finally:
-        if is_main:
-            signal.signal(signal.SIGTERM, before)
-
-
-@contextmanager
-def _quiet_data() -> Iterator[None]:
-    """Without Ray Data's log of tasks that failed, which are done again and told of here."""
-    logger = logging.getLogger("ray.data")
-    before = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
 
 
 class _RayWorker:
@@ -452,7 +412,7 @@ class _Wave:
         outcome.workers = self._engine.worker_count(ray)
         left = dict(enumerate(shards))
         try:
-            with _quiet_data(), closing(self._rows(outcome.workers, left, is_first=is_first)) as rows:
+            with quiet_data(), closing(self._rows(outcome.workers, left, is_first=is_first)) as rows:
                 for row in rows:
                     self._take(left.pop(row["shard"]), pickle.loads(row["manifest"]), outcome)  # noqa: S301
                     yield

@@ -117,3 +117,11 @@ def test_a_relative_folder_needs_a_working_folder(tmp_path: Path, monkeypatch: p
     with pytest.raises(UsageError, match="the working folder, in which 'x' is to be, no longer exists"):
         Home.at(Path("x"), None)
     assert Home.at(tmp_path / "x", None).root == tmp_path / "x"
+
+
+def test_a_bucket_is_one_store_however_it_is_written(tmp_path: Path) -> None:
+    written = ("s3://team/cache", "s3://team/cache/", "S3://team/cache//")
+    assert len({Home.at(tmp_path, place) for place in written}) == 1
+    assert Home.at(tmp_path, "S3://team/cache/").bucket == "s3://team/cache"
+    with pytest.raises(UsageError, match="has a part that is empty"):
+        Home.at(tmp_path, "s3://team//cache")

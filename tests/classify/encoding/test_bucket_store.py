@@ -16,6 +16,7 @@ from feature_buckets import IDS, PLACE, SECRETS, SPACE, assert_rows, environment
 
 from abs_classify.encoding import bucket_packs, bucket_store
 from abs_classify.encoding.feature_store import open_store
+from abs_core.buckets import Bucket as CoreBucket
 from abs_core.errors import CacheError, StorageError, UsageError
 
 
@@ -177,6 +178,51 @@ def test_a_damaged_index_object_is_left_out(tmp_path: Path, bucket: Bucket, monk
     assert_rows(store_of(tmp_path / "b"), 6, range(16))
     assert sum(pack.damaged for pack in store_of(tmp_path / "c").verify()) == 0
     assert not [entry for entry in store._bucket.objects("features/") if entry.path.endswith(".index")]
+
+
+def test_an_index_object_that_is_too_large_is_not_read(
+    tmp_path: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(bucket_packs, "_LARGEST_INDEX", 1000)
+    monkeypatch.setattr(bucket_packs, "_FEWEST_OF_PACKS", 4)
+    store = store_of(tmp_path / "a")
+    put_packs(store, 4)
+    [name] = [entry.path for entry in store._bucket.objects("features/") if entry.path.endswith(".index")]
+    store._bucket.client.pipe_file(f"team/cache/{name}", bytes(50_000))
+    reader = store_of(tmp_path / "b")
+    with caplog.at_level(logging.WARNING):
+        assert_rows(reader, 6, range(16))
+        reader.refresh()
+        assert_rows(reader, 6, range(16))
+    assert caplog.messages == [
+        "s3://team/cache: 1 index object was not read, larger than any index of these packs. "
+        "`abs cache verify` removes such objects"
+    ]
+    assert "GET index" not in kinds(bucket)
+    assert sum(pack.damaged for pack in store_of(tmp_path / "c").verify()) == 0
+    assert not [entry for entry in store._bucket.objects("features/") if entry.path.endswith(".index")]
+
+
+def test_an_object_of_any_size_is_checked_in_parts(
+    tmp_path: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bucket_store, "_DOWNLOADED_AT_ONCE", 100)
+    monkeypatch.setattr(bucket_store, "_REQUESTS_AT_ONCE", 3)
+    put_packs(store_of(tmp_path / "a"), 2)
+    longest = 0
+
+    def read(self: CoreBucket, path: str, start: int = 0, end: int | None = None) -> bytes:
+        nonlocal longest
+        data = original(self, path, start, end)
+        longest = max(longest, len(data))
+        return data
+
+    reader = store_of(tmp_path / "b")
+    original = CoreBucket.read
+    assert reader.counts(SPACE, IDS[:1]) == [6]
+    monkeypatch.setattr(CoreBucket, "read", read)
+    assert [(pack.sound, pack.damaged) for pack in reader.verify()] == [(24, 0)] * 2
+    assert longest == 100
 
 
 def test_small_packs_are_merged_while_others_read(tmp_path: Path, bucket: Bucket) -> None:
