@@ -6,6 +6,7 @@ import ast
 import csv
 import os
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
@@ -135,6 +136,19 @@ def test_every_variable_that_is_read_is_on_the_page_of_variables() -> None:
     read = variables_read()
     assert {"ABS_HOME", "OPENAI_BASE_URL", "ABS_CONFIG", "SSL_CERT_FILE"} <= read
     assert {name.upper() for name in read} - listed - options - internal == set()
+
+
+def test_the_figures_of_measured_numbers_are_drawn_from_the_tables(tmp_path: Path) -> None:
+    figures = runpy.run_path(str(ROOT / "docs" / "figures" / "measured.py"))
+    assert set(figures["gains"]("abs")) == {"small", "plain", "stamps", "emoji", "digits"}
+    assert set(figures["crops"]()) == {"plain", "small", "ucf101"}
+    figures["main"](tmp_path)
+    committed = {path.name for path in (ROOT / "docs" / "figures").glob("*.png")}
+    assert {path.name for path in tmp_path.iterdir()} == committed - {"explanation.png"}
+    text = " ".join((ROOT / "docs" / "when-it-helps.md").read_text(encoding="utf-8").split())
+    rows = [row for row in figures["rows_of"]("datasets.md") if "small" in row]
+    small = {row["method"]: row["small"].partition(" ")[0] for row in rows}
+    assert f"{small['clip']} % became {small['abs']} with `abs` and {small['abs-pixels']} with `abs-pixels`" in text
 
 
 def test_the_readme_begins_with_the_two_commands() -> None:
