@@ -16,12 +16,14 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
+from support import Abs
 from tutorials import path_with_abs, run_tutorial
 
 from abs_classify import merge_labels
 from abs_cli.commands.eval import command as eval_command
 from abs_cli.main import COMMANDS, cli
 from abs_cli.settings import option_names, variables_of
+from abs_core.extras import find_package_folder
 
 ROOT = Path(__file__).parents[1]
 
@@ -85,7 +87,7 @@ def test_the_page_on_merging_runs_in_order(capsys: pytest.CaptureFixture[str]) -
 @pytest.mark.parametrize("page", sorted(ROOT.glob("*.md")) + sorted(ROOT.glob("docs/*.md")), ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
-    targets = [target.partition("#")[0] for target in re.findall(r"\]\(([^)\s]+)\)", text)]
+    targets = [target.partition("#")[0] for target in re.findall(r"(?:\]\(|src(?:set)?=\")([^)\s\"]+)", text)]
     assert text.strip()
     for target in targets:
         if target and not target.startswith(("http:", "https:", "mailto:")):
@@ -146,15 +148,36 @@ def test_the_figures_of_measured_numbers_are_drawn_from_the_tables(tmp_path: Pat
     committed = {path.name for path in (ROOT / "docs" / "figures").glob("*.png")}
     assert {path.name for path in tmp_path.iterdir()} == committed - {"explanation.png"}
     text = " ".join((ROOT / "docs" / "when-it-helps.md").read_text(encoding="utf-8").split())
-    rows = [row for row in figures["rows_of"]("datasets.md") if "small" in row]
+    rows = [row for row in figures["rows_of"]("numbers.md") if "small" in row]
     small = {row["method"]: row["small"].partition(" ")[0] for row in rows}
     assert f"{small['clip']} % became {small['abs']} with `abs` and {small['abs-pixels']} with `abs-pixels`" in text
 
 
-def test_the_readme_begins_with_the_two_commands() -> None:
-    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
-    assert lines[3].startswith("make demo")
-    assert lines[4].startswith("make test")
+def test_the_readme_names_the_two_commands() -> None:
+    lines = block_of("../README.md", "sh").splitlines()
+    assert [line.partition("#")[0].split() for line in lines] == [["make", "demo"], ["make", "test"]]
+
+
+@pytest.mark.slow
+def test_the_command_of_the_readme_prints_what_it_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Numbers may differ in the last figure between processors."""
+    monkeypatch.chdir(ROOT)
+    line, *shown = block_of("../README.md", "console").splitlines()
+    page = tmp_path / "rocket.html"
+    printed = Abs(tmp_path / "home", tmp_path / "cache", capsys)(*shlex.split(line)[2:-1], page).out.splitlines()
+    number = re.compile(r"[+-]?\d+\.\d+|[+-]?\d+(?=  )")
+    assert [number.sub("N", text).split() for text in printed] == [number.sub("N", text).split() for text in shown]
+    values = [[float(value) for text in lines for value in number.findall(text)] for lines in (printed[1:], shown[1:])]
+    assert values[0] == pytest.approx(values[1], rel=0.02)
+    assert page.stat().st_size > 50_000
+
+
+def test_the_photo_of_the_readme_is_the_one_that_scikit_image_ships() -> None:
+    folder = find_package_folder("skimage")
+    assert folder is not None
+    assert (ROOT / "examples" / "rocket.jpg").read_bytes() == (folder / "data" / "rocket.jpg").read_bytes()
 
 
 @pytest.mark.slow

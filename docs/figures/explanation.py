@@ -13,11 +13,17 @@ from pathlib import Path
 
 from PIL import Image
 
-with tempfile.TemporaryDirectory() as folder:
-    photo = str(files("skimage") / "data" / "chelsea.png")
-    common = ("-m", "abs_cli", "--home", f"{folder}/home")
-    command = ("classify", photo, "--bundle", "pets", "--method", "abs", "--png", f"{folder}/pictures")
-    subprocess.run([sys.executable, *common, *command], check=True)
-    (picture,) = Path(folder).glob("pictures/*.png")
-    # a palette keeps the file small enough for a repository
-    Image.open(picture).quantize(256).save(Path(__file__).with_name("explanation.png"), optimize=True)
+
+def classify(photo: str, bundle: str, *options: str) -> None:
+    """Run ``abs classify`` with nothing in its cache."""
+    with tempfile.TemporaryDirectory() as home:
+        command = ("-m", "abs_cli", "--home", home, "classify", photo, "--bundle", bundle, *options)
+        subprocess.run([sys.executable, *command], check=True)
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as folder:
+        classify(str(files("skimage") / "data" / "chelsea.png"), "pets", "--method", "abs", "--png", folder)
+        (picture,) = Path(folder).glob("*.png")
+        # a palette keeps the file small enough for a repository
+        Image.open(picture).quantize(256).save(Path(__file__).with_name("explanation.png"), optimize=True)

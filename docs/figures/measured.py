@@ -1,6 +1,6 @@
 """Draw docs/figures/gains.png and crops.png from the tables of docs/. Run it from the top of the checkout.
 
-Nothing is measured here: what the figures show stands in docs/datasets.md and docs/adaptive.md.
+Nothing is measured here: what the figures show stands in docs/numbers.md and docs/adaptive.md.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def rows_of(page: str) -> Iterator[dict[str, str]]:
 def gains(method: str) -> dict[str, tuple[float, float, float]]:
     """Points of top-1 that a method gains over clip, with the interval, by image set."""
     found = {}
-    for row in rows_of("datasets.md"):
+    for row in rows_of("numbers.md"):
         if row.get("method") == method:
             for name, cell in row.items():
                 if name in _LABELS and (match := _GAIN.search(cell)):
