@@ -1,10 +1,11 @@
 """What Ray costs: two workers of the engine against two processes that take half of the images each.
 
-    python benchmarks/ray_engine.py --images 64 --repeats 2
+    python benchmarks/ray_engine.py --images 256 --repeats 1
 
-ViT-B/16 with random weights, one thread a process, full images and some crops, caches that are empty each time. Only
-the time in which images are encoded counts: from the first features in the cache to the end. The two take turns, and
-of each the least counts. On a machine with two cores that are free, or the ratio says nothing.
+ViT-B/16 with random weights, one thread a process, full images and a few crops, caches that are empty each time. Every
+command runs with few images and with many, and the difference of the two counts: what it costs to start is in both. Ray
+and the two processes take turns, and of each difference the least counts. It needs two cores that are free, or the
+ratio says nothing.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from eval_speed import make_images  # noqa: E402 - beside this file
 
-VIEWS = "10"
+VIEWS = "4"
+# two of the smallest parts that the engine deals out
+FEW = 64
 
 
 def save_model(folder: Path) -> str:
@@ -44,26 +47,30 @@ def save_model(folder: Path) -> str:
     return f"local-dir:{folder}"
 
 
-def command(folder: Path, model: str, cache: Path, out: str, *options: str) -> list[str]:
+def command(folder: Path, photos: Path, model: str, cache: Path, out: str, *options: str) -> list[str]:
     start = [sys.executable, "-m", "abs_cli", "--home", str(folder / "home"), "--cache", str(cache), "features"]
     views = ["--of", "views", "--method", "abs-pixels", "--views", VIEWS, "--attention", "self", "--threads", "1"]
-    return [*start, str(folder / "photos"), *views, "--model", model, "--out", str(folder / out), *options]
+    return [*start, str(photos), *views, "--model", model, "--out", str(folder / out), *options]
 
 
-def encoding_time(commands: list[list[str]], cache: Path) -> float:
-    """Seconds from the first pack with views to the end of all commands."""
+def seconds(kind: str, folder: Path, photos: Path, model: str) -> float:
+    """Seconds until the features of all photos are written, by an engine whose cache is empty."""
+    cache = folder / "cache"
+    if kind == "ray":
+        options = {"ray.npz": ["--engine", "ray", "--workers", "2"]}
+    else:
+        options = {"first.npz": ["--shard", "1/2"], "second.npz": ["--shard", "2/2"]}
+    commands = [command(folder, photos, model, cache, out, *more) for out, more in options.items()]
+    start = time.perf_counter()
     running = [
         subprocess.Popen(arguments, cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         for arguments in commands
     ]
-    first = None
-    while any(process.poll() is None for process in running):
-        if first is None and len(list(cache.glob("features/*/*.safetensors"))) > 1:
-            first = time.perf_counter()
-        time.sleep(0.02)
-    assert all(process.returncode == 0 for process in running)
-    assert first is not None
-    return time.perf_counter() - first
+    codes = [process.wait() for process in running]
+    taken = time.perf_counter() - start
+    assert codes == [0] * len(codes), codes
+    shutil.rmtree(cache)
+    return taken
 
 
 def main() -> None:
@@ -73,20 +80,16 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="abs-ray-") as name:
         folder = Path(name)
-        make_images(folder / "photos", options.images, (500, 375), 2)
+        photos = {count: folder / f"photos-{count}" for count in (FEW, options.images)}
+        for count, path in photos.items():
+            make_images(path, count, (500, 375), 2)
         model = save_model(folder / "model")
         least = {"shards": float("inf"), "ray": float("inf")}
-        for number in range(options.repeats):
+        for _ in range(options.repeats):
             for kind in least:
-                cache = folder / f"{kind}-{number}"
-                if kind == "ray":
-                    commands = [command(folder, model, cache, "ray.npz", "--engine", "ray", "--workers", "2")]
-                else:
-                    halves = ("1/2", "2/2")
-                    commands = [command(folder, model, cache, f"{half[0]}.npz", "--shard", half) for half in halves]
-                least[kind] = min(least[kind], encoding_time(commands, cache))
-                shutil.rmtree(cache)
-        print(", ".join(f"{kind} {seconds:.1f} s" for kind, seconds in least.items()))
+                few, many = (seconds(kind, folder, path, model) for path in photos.values())
+                print(f"{kind}: {few:.1f} s for {FEW} images, {many:.1f} s for {options.images}", flush=True)
+                least[kind] = min(least[kind], many - few)
         print(f"ratio: {least['shards'] / least['ray']:.2f}")
 
 

@@ -52,8 +52,11 @@ _logger = logging.getLogger(__name__)
 #: Images of a shard: enough that a worker's batches are full, and few enough that a lost shard costs little.
 SHARD_IMAGES = 128
 
-# images of a shard where there are too few for all workers: a worker writes a pack after as many
-_SMALL_SHARD = 32
+# shards for each worker, where there are images enough
+_SHARDS_AT_LEAST = 4
+
+# a worker writes a pack after as many images, and a shard is one or several of these
+_PACK_IMAGES = 32
 
 # shards of a worker until the workers are started anew, with which the driver's memory stays bounded
 _SHARDS_PER_WORKER = 1024
@@ -237,11 +240,10 @@ class RayEngine:
         with kept_signals(), quiet_core():
             try:
                 ray.init(**options)
-            except (ConnectionError, OSError, RuntimeError, ValueError) as error:
-                raise EngineError(
-                    f"Ray cannot be used at {address or 'this machine'}: {printable(str(error), 200)}",
-                    remedy="Check --address; `ray status` shows whether there is a cluster",
-                ) from error
+            except Exception as error:  # Ray raises nothing narrower where a node takes too long to start
+                problem = f"Ray cannot be used at {address or 'this machine'}: {printable(str(error), 200)}"
+                cure = "Check --address with `ray status`" if address else "Try again when the machine is less busy"
+                raise EngineError(problem, remedy=cure) from error
         self._is_started = True
         return ray
 
@@ -264,8 +266,9 @@ class RayEngine:
         return self.workers
 
     def shard_size(self, images: int, workers: int) -> int:
-        """How many of ``images`` a shard gets: fewer than others where some of the workers would have none."""
-        return min(self.shard_images, max(_SMALL_SHARD, -(-images // workers)))
+        """How many of ``images`` a shard gets: fewer where a worker would have few shards, so that all end together."""
+        packs = -(-images // (_SHARDS_AT_LEAST * workers * _PACK_IMAGES))
+        return min(self.shard_images, packs * _PACK_IMAGES)
 
 
 def _waves(
@@ -447,10 +450,9 @@ class _Wave:
             results = dataset.map(
                 _RayWorker,
                 fn_constructor_args=(pickle.dumps(self._setup, pickle.HIGHEST_PROTOCOL),),
-                # a shard that waits behind one that kills its worker is lost with it: later none waits
-                compute=ray_data.ActorPoolStrategy(
-                    size=min(workers, len(rows)), max_tasks_in_flight_per_actor=2 if is_first else 1
-                ),
+                # No shard waits at a worker: one that kills the worker would take it along, and the first worker to be
+                # ready would be given what others, which are still starting, could do.
+                compute=ray_data.ActorPoolStrategy(size=min(workers, len(rows)), max_tasks_in_flight_per_actor=1),
                 num_cpus=engine.cpus_per_worker,
                 num_gpus=engine.gpus_per_worker or None,
                 max_restarts=-1,

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_images(tmp_path_factory.mktemp("images"), 96)
 
 
-def features(images: Path, model: str, cache: Path, **options: Any) -> EncodedSet:
+def features(images: Path | Sequence[Path], model: str, cache: Path, **options: Any) -> EncodedSet:
     return encode(images, model=model, attention="self", of="views", views=3, cache=cache, **options)
 
 
@@ -82,6 +82,28 @@ def test_workers_that_are_killed_at_random_change_nothing(
         thread.join()
         engine.close()
     print(f"{killed} workers killed in {runs} runs of {len(local.ids)} images")
+
+
+def test_a_worker_that_starts_later_gets_work(images: Path, small_clips: tuple[str, str], tmp_path: Path) -> None:
+    """The first worker to be ready must not be given all there is, where that are few shards."""
+    load_faults(tmp_path, slow=1)
+    engine, done, most = RayEngine(workers=2), threading.Event(), 0
+
+    def watch() -> None:
+        nonlocal most
+        while not done.wait(0.1):
+            names = [Path(f"/proc/{process}/cmdline").read_bytes() for process in worker_processes()]
+            most = max(most, sum(b").submit" in name for name in names))
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        features(sorted(images.rglob("*.png"))[:64], small_clips[0], tmp_path / "cache", engine=engine)
+    finally:
+        done.set()
+        thread.join()
+        engine.close()
+    assert most == 2
 
 
 def test_an_image_that_kills_workers_costs_itself_and_a_worker_without_weights_nothing(
