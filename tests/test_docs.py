@@ -140,6 +140,36 @@ def test_every_variable_that_is_read_is_on_the_page_of_variables() -> None:
     assert {name.upper() for name in read} - listed - options - internal == set()
 
 
+# Numbers of others, and what a command prints in a tutorial that runs.
+NOT_MEASURED = {"models.md", "reproduce.md", "tutorial-label.md"}
+NUMBER = re.compile(r"\[[+-]?\d[\d.]*, [+-]?\d[\d.]*\]|\d (ms|s|MB|kB|GB|minutes)\b|^[+-]?\d+\.\d+( %)?$|^\d+ %$")
+SOURCE = re.compile(r"^\*Measured 20\d\d-\d\d-\d\d with `.+?\.\*$", flags=re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize(
+    "page", [*sorted(ROOT.glob("docs/*.md")), ROOT / "benchmarks" / "README.md"], ids=lambda page: page.name
+)
+def test_tables_of_measured_numbers_say_when_how_and_on_what(page: Path) -> None:
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    for section in re.split(r"^(?=#)", text, flags=re.MULTILINE):
+        rows = [line.strip("|").split("|") for line in section.splitlines() if line.startswith("|")]
+        numbers = sum(NUMBER.search(cell.strip()) is not None for row in rows for cell in row)
+        sources = [match[0] for match in SOURCE.finditer(section)]
+        assert sources or numbers < 3 or page.name in NOT_MEASURED, section.partition("\n")[0]
+        for source in sources:
+            assert "core" in source or "thread" in source or "machine" in source, source
+            makers = re.findall(r"`(?:(benchmarks/\w+\.py)|abs ([a-z-]+))", source)
+            assert makers, source
+            scripts, commands = ({name for name in names if name} for names in zip(*makers, strict=True))
+            assert [script for script in scripts if not (ROOT / script).is_file()] == []
+            assert commands <= set(COMMANDS)
+
+
+def test_every_benchmark_is_on_its_page() -> None:
+    page = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
+    assert [path.name for path in ROOT.glob("benchmarks/*.py") if f"| `{path.name}` |" not in page] == []
+
+
 def test_the_figures_of_measured_numbers_are_drawn_from_the_tables(tmp_path: Path) -> None:
     figures = runpy.run_path(str(ROOT / "docs" / "figures" / "measured.py"))
     assert set(figures["gains"]("abs")) == {"small", "plain", "stamps", "emoji", "digits"}
