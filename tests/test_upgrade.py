@@ -6,7 +6,7 @@ import csv
 import json
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import pytest
 from servers import BatchServer, ChatServer, Server, completion_body, serving
 from support import Abs
 
+from abs_core.extras import installed_version
 from abs_descriptions.bundles.repository import Repository
 
 WRITTEN = Path(__file__).parent / "from_0_1_0" / "written"
@@ -192,6 +193,45 @@ def test_a_finished_generation_is_the_same_bundle(old: Abs, monkeypatch: pytest.
         done = old(*command, "--backend", "openai", *LANGUAGE_MODEL)
     assert done.out.startswith(f"birds@1.0.0#{versions()['birds@1.0.0']}"), done.err
     assert server.seen == []
+
+
+@pytest.fixture
+def upgrade(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Makes this code another version of the toolkit."""
+
+    def become(version: str) -> None:
+        folder = tmp_path / "site" / f"abs_toolkit-{version}.dist-info"
+        folder.mkdir(parents=True)
+        metadata = f"Metadata-Version: 2.4\nName: abs-toolkit\nVersion: {version}\n"
+        (folder / "METADATA").write_text(metadata, encoding="utf-8")
+        monkeypatch.syspath_prepend(folder.parent)
+        installed_version.cache_clear()
+        assert installed_version("abs-toolkit") == version
+
+    yield become
+    monkeypatch.undo()
+    installed_version.cache_clear()
+
+
+@pytest.mark.slow
+def test_another_version_alone_computes_no_feature_and_labels_nothing_again(
+    old: Abs, small_clips: tuple[str, str], upgrade: Callable[[str], None]
+) -> None:
+    shared = ("--bundle", "both", "--model", small_clips[0], "--attention", "self", "--views", "2")
+    evaluate = ("eval", "--dataset", "imagefolder:./images", "--methods", "clip,abs", *shared)
+    label = ("label", "images", "--out", "labelled", "--method", "abs", *shared)
+    for command in (evaluate, label):
+        assert old(*command).code == 0
+    before = Path("labelled/labels.csv").read_bytes()
+    upgrade("99.0.0")
+    assert "computed: nothing" in old(*evaluate).err
+    assert "99.0.0" in old("results", "show", "last", "--json").out
+    resumed = old(*label)
+    assert resumed.code == 0, resumed.err
+    assert Path("labelled/labels.csv").read_bytes() == before
+    shutil.copy("images/dog/0.png", "images/dog/2.png")
+    assert old(*label).code == 0
+    assert len(Path("labelled/labels.csv").read_bytes().splitlines()) == len(before.splitlines()) + 1
 
 
 @pytest.mark.parametrize(
