@@ -40,7 +40,10 @@ _WIDTH = 120
 _NOTE = 2000
 
 # what went into labelling images; models and bytes are loaded once, however many images there are
-_STAGES = ("read", "encode", "match")
+_ENCODING = "encode"
+_STAGES = ("read", _ENCODING, "match")
+
+_NOT_ENCODED = "-"
 
 
 @dataclass(frozen=True)
@@ -191,7 +194,7 @@ class ResultTable:
         columns[minus] = [_difference(row) for row in self.rows]
         columns["p (Holm)"] = ["" if row.corrected_p is None else p_value_text(row.corrected_p) for row in self.rows]
         columns["crops"] = [f"{row.crops:.3g}" for row in self.rows]
-        columns["s/image"] = ["" if row.seconds is None else f"{row.seconds:.3g}" for row in self.rows]
+        columns["s/image"] = [_seconds_text(row) for row in self.rows]
         shown = {name: cells for name, cells in columns.items() if any(cells)}
         body = [
             [*row.labels, row.record.method, *cells] for row, *cells in zip(self.rows, *shown.values(), strict=True)
@@ -301,8 +304,17 @@ def _crops(record: ResultRecord) -> float:
 
 
 def _seconds(record: ResultRecord) -> float | None:
+    """What an image took; None where none was encoded by the run itself, whose time then says nothing of that."""
+    if not record.details.run.stage_seconds.get(_ENCODING):
+        return None
     seconds = sum(record.details.run.stage_seconds.get(stage, 0.0) for stage in _STAGES)
-    return seconds / record.details.data.images if seconds else None
+    return seconds / record.details.data.images
+
+
+def _seconds_text(row: ResultRow) -> str:
+    if row.seconds is not None:
+        return f"{row.seconds:.3g}"
+    return _NOT_ENCODED if row.record.details.run.stage_seconds else ""
 
 
 def _accuracy(row: ResultRow) -> str:
@@ -352,6 +364,11 @@ def _notes(rows: Sequence[ResultRow]) -> list[str]:
         notes.append(
             f"s/image: reading, encoding and matching by all methods and seeds of a run together, on {devices}, "
             "without what came from the cache"
+        )
+    if any(_seconds_text(row) == _NOT_ENCODED for row in rows):
+        notes.append(
+            f"s/image {_NOT_ENCODED}: features of images came from the cache, or from workers of Ray, so that the time "
+            "of the run is not what an image takes"
         )
     if not all(row.is_complete for row in rows):
         notes.append(

@@ -21,13 +21,16 @@ __all__ = ["NUMBER_COLUMNS", "robustness_html", "robustness_rows", "robustness_t
 #: of the rows of numbers
 NUMBER_COLUMNS = ("section", "method", "condition", "measure", "value", "low", "high")
 
+# a cell for which there is nothing to measure
+_NOTHING = "-"
+
 # characters of a remark in Markdown
 _REMARK = 400
 
 _INTERVALS = (
     "95 % intervals, each for itself: for other images, and where there are several draws for other draws of this kind "
     "(images and draws as crossed random effects); Wilson for a share in a single draw; percentiles of resampled "
-    "images and draws for false positives"
+    "images and draws for false positives; one that would pass 0 or 100 % ends there, since no share is beyond"
 )
 
 #: the parts of results, by the name of their attribute
@@ -138,8 +141,20 @@ def _detection_section(results: RobustnessResults) -> TableSection:
         ["method", "AUROC %", "FPR@95 %"],
         body,
         1,
-        ["FPR@95: the share of wrong labels with at least the confidence that 95 % of the right ones have"],
+        [
+            "FPR@95: the share of wrong labels with at least the confidence that 95 % of the right ones have",
+            *_one_sided(results),
+        ],
     )
+
+
+def _one_sided(results: RobustnessResults) -> Iterator[str]:
+    """Why methods have no numbers of detection: there is nothing to tell apart."""
+    missing = [entry for entry in results.confidences if entry.right_or_wrong is None]
+    for is_right, kind in ((True, "wrong"), (False, "right")):
+        names = [entry.method for entry in missing if (entry.top1.value == 1.0) is is_right]
+        if names:
+            yield f"{_NOTHING}: no label of {', '.join(names)} is {kind}, so that there is nothing to tell apart"
 
 
 def _unknown_section(results: RobustnessResults) -> TableSection:
@@ -292,7 +307,7 @@ def _measures(entry: Any, before: str = "") -> Iterator[tuple[str, IntervalEstim
 
 def _detection(estimate: DetectionEstimate | None) -> tuple[str, str]:
     if estimate is None:
-        return "", ""
+        return _NOTHING, _NOTHING
     return _interval(estimate.auroc), _interval(estimate.false_positives)
 
 

@@ -355,7 +355,7 @@ class GenerationMonitor:
         self._display = ExitStack()
         self._advance: Advance | None = None
         self._latest: GenerationProgress | None = None
-        self._accepted = self._held = 0
+        self._accepted = self._held = self._shown = 0
 
     def __enter__(self) -> GenerationMonitor:
         return self
@@ -396,6 +396,7 @@ class GenerationMonitor:
         self._latest = latest
         if latest.done + latest.failed == latest.reused:
             self._accepted, self._held = latest.accepted, latest.held
+            self._shown = latest.accepted
             return
         if self._advance is None:
             # What the journal supplied counts neither for the rate nor for the remaining time.
@@ -403,10 +404,11 @@ class GenerationMonitor:
                 _logger.info(_reuse_text(latest, self._held, self._accepted))
             remaining = latest.wanted - self._accepted
             self._advance = self._display.enter_context(self._progress("describing", remaining, "sentences"))
-        step, self._accepted = latest.accepted - self._accepted, latest.accepted
+        # in time: a class counts as a whole only when all of its replies are there, which may be much later
+        step, self._shown = latest.expected - self._shown, latest.expected
         cost = "" if self._prices is None else f", cost {self._prices.cost(latest.paid):.4f}"
-        replies = latest.done - latest.reused
-        self._advance(step, f"{replies} replies, {latest.failed} failed, {latest.paid.total} tokens{cost}")
+        replies = f"{latest.done - latest.reused} of {latest.asked - latest.reused} replies"
+        self._advance(step, f"{replies}, {latest.failed} failed, {latest.paid.total} tokens{cost}")
 
     @property
     def reused(self) -> int:

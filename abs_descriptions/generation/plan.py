@@ -71,6 +71,7 @@ class ClassProgress:
         failed: samples without a usable reply.
         waiting: samples without an outcome so far.
         replies: sample number -> (digest of its request, reply), until they are cleaned.
+        expected: keys of what those replies that came in this run will probably give, for the display.
         descriptions, rejected: what was kept, and what was not.
         longer_names: names of other classes that contain the name of this one, as "corn field" contains "field".
         aliases: other names that a text may have in place of the class's own.
@@ -87,6 +88,7 @@ class ClassProgress:
     failed: int = 0
     waiting: int = 0
     replies: dict[int, tuple[str, Reply]] = field(default_factory=dict)
+    expected: set[str] = field(default_factory=set)
     descriptions: list[Description] = field(default_factory=list)
     rejected: list[Rejection] = field(default_factory=list)
     context: Mapping[str, str] = field(default_factory=dict)
@@ -160,6 +162,7 @@ class ClassProgress:
             ]
         self._seen = seen
         self.replies.clear()
+        self.expected.clear()
         return len(self.descriptions) - before
 
     def rejection(self, reply: Reply, rules: CleaningRules, example_keys: frozenset[str]) -> str | None:
@@ -174,6 +177,25 @@ class ClassProgress:
             unwanted=self.unwanted,
         )
         return None if cleaned.accepted else cleaned.rejected[0].reason.value
+
+    def expect(self, reply: Reply, rules: CleaningRules, wanted: int, example_keys: frozenset[str]) -> int:
+        """How much a reply will probably add to ``count``, before it is cleaned in the order of the samples."""
+        before, matcher = self.count(wanted), self._matcher()
+        cleaned = clean(
+            reply.text,
+            finish_reason=reply.finish_reason,
+            matcher=matcher,
+            name=self.label.name,
+            rules=rules,
+            seen={*self._seen, *example_keys, *self.expected},
+            unwanted=self.unwanted,
+        )
+        self.expected.update(description_key(text, matcher) for text in cleaned.accepted)
+        return self.count(wanted) - before
+
+    def count(self, wanted: int) -> int:
+        """The descriptions that there are, or will probably be when the replies are cleaned."""
+        return min(wanted, len(self.descriptions) + len(self.expected))
 
     def _matcher(self) -> NameMatcher:
         # Made anew each time, because most classes are judged once and there may be 100,000.
@@ -276,6 +298,7 @@ class GenerationProgress:
         accepted, wanted: descriptions.
         held: good replies that are cleaned only when the other replies of their class have arrived.
         sent: requests that were sent, counting each attempt.
+        expected: descriptions that there are, or that replies of this run will probably give once they are cleaned.
     """
 
     asked: int
@@ -288,6 +311,7 @@ class GenerationProgress:
     wanted: int
     held: int = 0
     sent: int = 0
+    expected: int = 0
 
 
 @dataclass(frozen=True, slots=True)

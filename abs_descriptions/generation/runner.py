@@ -184,6 +184,7 @@ class _Counts:
     failed: int = 0
     reused: int = 0
     accepted: int = 0
+    expected: int = 0
     held: int = 0
     paid: Tokens = field(default_factory=Tokens)
     saved: Tokens = field(default_factory=Tokens)
@@ -491,6 +492,9 @@ class _GenerationRun:
         recorded = self._paid.add(request, self._number(request.sample), outcome, context)
         self._note_bill(request, outcome)
         self._judge(request, recorded.outcome)
+        if isinstance(recorded.outcome, Reply):
+            progress, wanted = self._classes[request.tag], self._plan.per_class
+            self._counts.expected += progress.expect(recorded.outcome, self._rules, wanted, self._example_keys)
         self._settle(request.tag, request.sample, recorded)
 
     def _note_bill(self, request: Request, outcome: Outcome) -> None:
@@ -543,9 +547,11 @@ class _GenerationRun:
 
     def _clean(self, progress: ClassProgress) -> None:
         self._counts.held -= len(progress.replies)
+        self._counts.expected -= progress.count(self._plan.per_class)
         self._counts.accepted += progress.clean_replies(
             self._rules, self._plan.per_class, self._example_keys, self._provenance
         )
+        self._counts.expected += progress.count(self._plan.per_class)
 
     def _provenance(self, sample: int, request_id: str) -> Provenance:
         return Provenance(self._generator.id, sample, self._prompt_id(sample), request_id)
@@ -566,6 +572,7 @@ class _GenerationRun:
             wanted=self._plan.per_class * len(self._classes),
             held=counts.held,
             sent=self._breaker.sent,
+            expected=counts.expected,
         )
 
 

@@ -119,3 +119,26 @@ def test_seeds_are_crossed_where_predictions_were_kept(bench: Bench, seven: Path
     assert not all(row.is_complete for row in bare.rows)
     assert "first seed only" in bare.text()
     assert "first seed only" not in table.text()
+
+
+@pytest.mark.parametrize(
+    ("stage_seconds", "cell", "seconds"),
+    [
+        ({"identify": 1.0, "read": 2.0, "encode": 7.0, "match": 1.0}, "0.05", 0.05),
+        ({"identify": 1.0, "load": 0.0, "match": 1.0}, "-", None),
+        ({"read": 1.0, "encode": 0.0, "match": 1.0}, "-", None),
+    ],
+)
+def test_the_time_of_a_run_that_encoded_nothing_is_no_cost(
+    stage_seconds: dict[str, float], cell: str, seconds: float | None
+) -> None:
+    (record,) = _records("clip")
+    details = record.details
+    run = details.run.model_copy(update={"stage_seconds": stage_seconds})
+    table = result_table([record.model_copy(update={"details": details.model_copy(update={"run": run})})])
+    assert [line.split()[-1] for line in table.text().splitlines() if line.startswith("clip ")] == [cell]
+    assert f"& {cell} " in table.latex()
+    assert f"| {cell} |" in table.markdown().replace("  ", "")
+    assert table.to_dict()["rows"][0]["seconds_per_image"] == seconds
+    for text in (table.text(), table.markdown(), table.latex()):
+        assert ("came from the cache, or from workers of Ray" in " ".join(text.split())) is (cell == "-")

@@ -152,3 +152,17 @@ def test_what_confidences_are_worth() -> None:
     error = boastful.equal_mass.error
     assert error.low < error.value < error.high
     assert assess_confidence("clip", confidences, np.ones(500, dtype=bool)).right_or_wrong is None
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.floats(0, 1, width=16), st.booleans()), min_size=2, max_size=12), st.integers(1, 4))
+def test_no_interval_leaves_what_a_share_can_be(images: list[tuple[float, bool]], draws: int) -> None:
+    scores, positive = arrays(images)
+    quality = assess_confidence("clip", scores, positive)
+    estimates = [quality.top1, quality.equal_width.error, quality.equal_mass.error]
+    if positive.any() and not positive.all():
+        detection = detect([(scores, np.roll(positive, draw)) for draw in range(draws)])
+        estimates += [detection.auroc, detection.false_positives]
+    for estimate in estimates:
+        assert 0 <= estimate.low <= estimate.value + 1e-9
+        assert estimate.value - 1e-9 <= estimate.high <= 1

@@ -128,3 +128,14 @@ def test_a_notebook_and_pandas_show_the_same() -> None:
     error = results.confidences[0].equal_width.error
     assert frame[frame.measure == "equal_width.error"].value.item() == error.value
     assert len(frame) == len(list(csv.reader(io.StringIO(results.to_text("csv"))))) - 1
+
+
+@pytest.mark.parametrize(("is_right", "kind"), [(True, "wrong"), (False, "right")])
+def test_a_method_without_both_kinds_of_labels_is_explained(is_right: bool, kind: str) -> None:
+    results = make_results()
+    one_sided = assess_confidence("clip", np.linspace(0.1, 0.9, 9), np.full(9, is_right))
+    text = str(replace(results, confidences=[*results.confidences, one_sided]))
+    section = text[text.index("right against wrong labels") : text.index("known against hidden")]
+    assert [line.split() for line in section.splitlines() if line.startswith("clip ")] == [["clip", "-", "-"]]
+    assert f"-: no label of clip is {kind}, so that there is nothing to tell apart" in " ".join(section.split())
+    assert "no label of" not in str(results)

@@ -116,7 +116,7 @@ def test_progress_and_messages_reach_whoever_runs_the_library(tmp_path: Path, ca
         )
     assert opened == [("describing", 12, "sentences")]
     assert sum(step for step, _ in steps) == 12
-    assert steps[-1][1] == "12 replies, 0 failed, 180 tokens"
+    assert steps[-1][1] == "12 of 12 replies, 0 failed, 180 tokens"
     assert caplog.messages[-1].startswith("12 replies, 60 tokens")
 
 

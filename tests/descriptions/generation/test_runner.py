@@ -49,6 +49,18 @@ def test_the_order_of_arrival_changes_nothing(order: int) -> None:
     assert result.report == reference.report
 
 
+def test_descriptions_are_expected_as_replies_come_and_duplicates_once() -> None:
+    def rule(name: str, sample: int) -> Outcome:
+        return good(name, sample // 2) if sample < 4 else Reply("Too short.", "stop")
+
+    seen: list[GenerationProgress] = []
+    plan = GenerationPlan(per_class=4, tries=2)
+    result = run_generation(from_names(["cat"]), PROMPTS, Lazy(rule), plan, on_progress=seen.append)
+    assert [step.expected for step in seen[:5]] == [1, 1, 2, 2, 2]
+    assert [step.accepted for step in seen[:5]] == [0, 0, 0, 2, 2]
+    assert seen[-1].expected == seen[-1].accepted == len(result.descriptions) == 2
+
+
 def test_what_is_missing_is_asked_for_with_new_samples() -> None:
     provider = Script(
         lambda name, sample: good(name, sample) if sample >= 3 or name != "dog" else Reply("A dog.", "stop")
@@ -98,7 +110,7 @@ def test_nothing_is_asked_twice_and_failures_are_asked_again(tmp_path: Path) -> 
         result = run_generation(labels, PROMPTS, sound, plan, journal=journal, on_progress=seen.append)
     assert sound.asked == [("dog", 1)]
     assert fetch(result)["dog"] == [0, 1, 2, 3]
-    assert seen[-1] == GenerationProgress(12, 12, 0, 11, Tokens(10, 5), Tokens(110, 55), 12, 12, 0, 1)
+    assert seen[-1] == GenerationProgress(12, 12, 0, 11, Tokens(10, 5), Tokens(110, 55), 12, 12, 0, 1, 12)
     none = Script(good)
     with Journal(path) as journal:
         again = run_generation(labels, PROMPTS, none, plan, journal=journal)
