@@ -102,6 +102,11 @@ def test_the_site_lists_every_page_and_command_once() -> None:
     assert len(listed) == len(set(listed))
 
 
+def test_the_overview_leads_to_every_page() -> None:
+    linked = set(re.findall(r"\]\(([^)#\s]+)", (ROOT / "docs" / "overview.md").read_text(encoding="utf-8")))
+    assert {path.name for path in ROOT.glob("docs/*.md")} - linked == {"overview.md"}
+
+
 def variables_read() -> set[str]:
     """The variables of the environment that the code asks for by a literal name, or by one of its constants."""
     names = set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import zipfile
 from pathlib import Path
 from types import ModuleType
@@ -54,7 +55,8 @@ def test_an_sdist_leaves_out_the_tests(release: ModuleType) -> None:
 def test_the_changelog_begins_with_the_version_and_no_other_file_has_it(release: ModuleType, tmp_path: Path) -> None:
     version = release.project_version(ROOT)
     for name in ("CITATION.cff", "Dockerfile", "README.md"):
-        assert version not in (ROOT / name).read_text(encoding="utf-8"), name
+        # a bundle's version is its own
+        assert re.search(rf"(?<![@\d.]){re.escape(version)}", (ROOT / name).read_text(encoding="utf-8")) is None, name
     (tmp_path / "pyproject.toml").write_text('[project]\nversion = "1.2.0"\n', encoding="utf-8")
     (tmp_path / "CHANGELOG.md").write_text("# Changelog\n\n## 1.1.0 (2026-01-01)\n", encoding="utf-8")
     with pytest.raises(release.ReleaseError, match=r"has the version 1.2.0, and CHANGELOG.md begins with 1.1.0$"):
