@@ -1,7 +1,7 @@
 """The values that a shell completes: names of methods, models, bundles, label sets and the rest, as they are here.
 
-Each function is a ``shell_complete`` of click. None of them loads torch, reaches a network or fails: a user who presses
-Tab wants names or nothing.
+Each function is a ``shell_complete`` of click. None of them loads torch, reaches a network or fails, and only values in
+the brackets behind a method load numpy: a user who presses Tab wants names at once, or nothing.
 """
 
 from __future__ import annotations
@@ -10,15 +10,11 @@ import os
 from collections.abc import Callable, Iterable
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 from click.shell_completion import CompletionItem
 
 from abs_core.home import Home
-
-if TYPE_CHECKING:
-    from abs_classify.methods.table import Method
 
 __all__ = [
     "complete_attention",
@@ -90,20 +86,22 @@ def complete_method(ctx: click.Context, param: click.Parameter, incomplete: str)
 
     @_completer()
     def complete(_home: Home) -> Iterable[str]:
-        from abs_classify.methods.table import METHODS
+        from abs_classify.methods.names import METHOD_NAMES
 
         name, bracket, inner = incomplete.partition("(")
-        return _settings(f"{name}(", inner, METHODS[name]) if bracket else METHODS
+        return _settings(name, inner) if bracket else METHOD_NAMES
 
     return complete(ctx, param, incomplete)
 
 
-def _settings(opening: str, inner: str, method: Method) -> Iterable[str]:
+def _settings(method_name: str, inner: str) -> Iterable[str]:
     """What may follow in brackets: a parameter that is not there yet, or a value of the last one and a bracket."""
     from abs_classify.methods.parameters import render_value
+    from abs_classify.methods.table import METHODS
 
+    method = METHODS[method_name]
     *given, last = _parts(inner)
-    before = opening + inner.removesuffix(last)
+    before = f"{method_name}({inner.removesuffix(last)}"
     name, equals, _ = last.partition("=")
     if not equals:
         taken = [setting.partition("=")[0].strip() for setting in given]
@@ -242,7 +240,7 @@ def _dataset_kinds() -> Iterable[str]:
 @_completer(or_file=True)
 def complete_templates(_home: Home) -> Iterable[str]:
     """The template sets that ship with the toolkit."""
-    from abs_classify.methods.class_texts import template_set_names
+    from abs_classify.methods.names import template_set_names
 
     return template_set_names()
 
@@ -266,9 +264,9 @@ def complete_provider(_home: Home) -> Iterable[str]:
 @_completer()
 def complete_control(_home: Home) -> Iterable[str]:
     """The controls of ``abs eval``."""
-    from abs_classify.methods.controls import CONTROLS
+    from abs_classify.methods.names import CONTROL_NAMES
 
-    return CONTROLS
+    return CONTROL_NAMES
 
 
 @_completer()
@@ -330,6 +328,6 @@ def complete_command(_home: Home) -> Iterable[str]:
 @_completer(or_file=True)
 def complete_run(home: Home) -> Iterable[str]:
     """The runs in the results folder."""
-    from abs_classify.evaluation.results_folder import ResultsFolder
+    from abs_classify.evaluation.run_folders import run_folders
 
-    return ["last", *(run.name for run in ResultsFolder(home.results).runs())]
+    return ["last", *(run.name for run in run_folders(home.results))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -138,6 +139,56 @@ def test_a_wrong_path_or_name_is_found_before_a_heavy_library_is_imported(
     assert done.returncode == 2, done.stderr
     assert error in done.stderr
     assert imported == ""
+
+
+COMPLETE = f"""
+import os, sys
+from abs_cli.main import main
+try:
+    main([])
+finally:
+    print("imported:", *(name for name in {[*HEAVY, "numpy"]!r} if name in sys.modules))
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("abs eval --methods clip,abs-p", "clip,abs-pixels"),
+        ("abs eval --bundle text", "textures"),
+        ("abs bundle show pets@", "pets@1.0.0"),
+        ("abs eval --model embed", "embedded"),
+        ("abs eval --dataset imagef", "imagefolder:"),
+        ("abs bundle export x --format clip-b", "clip-benchmark"),
+        ("abs results show 2026", "20260101T000000.000000Z-00000000"),
+        ("abs eval --control sh", "shuffle"),
+        ("abs eval --templates imagenet-", "imagenet-80"),
+        ("abs lint --ignore too-f", "too-few"),
+    ],
+)
+def test_names_are_completed_without_libraries_that_take_a_while(words: str, expected: str, tmp_path: Path) -> None:
+    (tmp_path / "results" / "20260101T000000.000000Z-00000000").mkdir(parents=True)
+    completion = {"_ABS_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(len(words.split()) - 1)}
+    line = {"COMP_LINE": words, "COMP_POINT": str(len(words)), "COMP_WORDBREAKS": "", "ABS_HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", COMPLETE],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, **completion, **line},
+    )
+    *proposed, imported = done.stdout.splitlines()
+    assert any(expected in proposal for proposal in proposed), done
+    assert imported == "imported:"
+
+
+def test_the_names_that_are_cheap_to_read_are_those_of_the_tables() -> None:
+    code = (
+        "from abs_classify.methods import names, table, controls\n"
+        "assert tuple(table.METHODS) == names.METHOD_NAMES\n"
+        "assert tuple(controls.CONTROLS) == names.CONTROL_NAMES"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from abs_classify.evaluation.predictions import RunPredictions
 from abs_classify.evaluation.records import FORMAT, FORMAT_VERSION, PredictionFile, ResultRecord
+from abs_classify.evaluation.run_folders import run_folders
 from abs_core.canonical import digest, sha256_bytes
 from abs_core.errors import AbsError, ResultError, StorageError, UnknownNameError
 from abs_core.files import ensure_writable, is_file, is_folder, publish, sha256_file, storage_errors
@@ -35,7 +36,6 @@ __all__ = [
 _LARGEST = 64_000_000
 _PREDICTIONS = ".predictions.gz"
 _AGAIN = "Run the evaluation again; the cache makes that quick"
-_RUN = re.compile(r"[0-9]{8}T[0-9]{6}\.[0-9]{6}Z-[0-9a-f]{8}")
 
 
 @dataclass(frozen=True)
@@ -88,9 +88,7 @@ class ResultsFolder:
 
     def runs(self) -> list[Path]:
         """The folders of all runs, oldest first."""
-        if not self.root.is_dir():
-            return []
-        return sorted(path for path in self.root.iterdir() if _RUN.fullmatch(path.name) and path.is_dir())
+        return run_folders(self.root)
 
     def find(self, name: str) -> list[Path]:
         """The result files that a name stands for: a file, a folder of them, a run or the beginning of its id, `last`.

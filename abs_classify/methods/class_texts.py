@@ -17,6 +17,7 @@ from typing import Annotated, Any, ClassVar, Protocol
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
 
 from abs_classify.methods.baselines.waffle import WaffleMode, shipped_words, waffle_strings
+from abs_classify.methods.names import template_set_names
 from abs_classify.methods.parameters import check_range
 from abs_classify.methods.phrases import LABEL_TEMPLATE, ClassNames, descriptor_sentence, fill, readable
 from abs_core.canonical import digest
@@ -37,7 +38,6 @@ __all__ = [
     "TemplateSet",
     "TemplatedSentences",
     "read_template_set",
-    "template_set_names",
 ]
 
 _MAX_BYTES = 100_000
@@ -74,11 +74,6 @@ class TemplateSet(BaseModel):
     def digest(self) -> str:
         """``sha256:`` and the hex digest of the templates, in order; id, version and source do not enter."""
         return digest(list(self.templates))
-
-
-def template_set_names() -> tuple[str, ...]:
-    """The ids of the shipped template sets, sorted."""
-    return tuple(sorted(path.stem for path in (prompts_folder() / "clip").glob("*.yaml")))
 
 
 def read_template_set(source: str | Path) -> TemplateSet:

@@ -20,7 +20,7 @@ from abs_classify.evaluation.published import (
     published_name,
     published_numbers,
 )
-from abs_classify.methods.class_texts import template_set_names
+from abs_classify.methods.names import template_set_names
 from abs_classify.methods.table import METHODS, plan_methods
 from abs_core.descriptions import Description, LabelSpace
 from abs_core.errors import StorageError

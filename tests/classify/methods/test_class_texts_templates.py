@@ -7,7 +7,8 @@ from pathlib import Path
 import open_clip
 import pytest
 
-from abs_classify.methods.class_texts import read_template_set, template_set_names
+from abs_classify.methods.class_texts import read_template_set
+from abs_classify.methods.names import template_set_names
 from abs_core.errors import PromptError, StorageError, UnknownNameError
 
 GOOD = {"id": "mine", "version": 1, "source": "me", "templates": ["a {}."]}
