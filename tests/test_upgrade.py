@@ -119,6 +119,7 @@ def test_results_are_listed_shown_and_compared(old: Abs) -> None:
     compared = old("results", "compare", *RUNS)
     assert compared.code == 0, compared.err
     assert any(line.split()[:5] == ["imagefolder:./images", "abs", "6", "2", "1"] for line in compared.out.splitlines())
+    assert "the changelog says what changed" not in compared.out
     refused = old.refuses("results", "classes", RUNS[0])
     assert "has no predictions of each image. Run the evaluation again" in refused
 
@@ -226,6 +227,8 @@ def test_another_version_alone_computes_no_feature_and_labels_nothing_again(
     upgrade("99.0.0")
     assert "computed: nothing" in old(*evaluate).err
     assert "99.0.0" in old("results", "show", "last", "--json").out
+    compared = old("results", "compare", RUNS[0], "last").out
+    assert "the first run is of abs-toolkit 0.1.0, the second of 99.0.0: the changelog says what changed" in compared
     resumed = old(*label)
     assert resumed.code == 0, resumed.err
     assert Path("labelled/labels.csv").read_bytes() == before

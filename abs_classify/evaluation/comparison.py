@@ -25,6 +25,7 @@ from abs_classify.evaluation.records import ResultRecord
 from abs_classify.evaluation.results_folder import PredictionReader, read_results
 from abs_classify.evaluation.tables import render_differences
 from abs_core.errors import ResultError
+from abs_core.extras import DISTRIBUTION
 from abs_core.text import printable
 
 __all__ = ["ResultComparison", "Results", "compare", "comparison_text", "draws_views", "pair_results"]
@@ -152,6 +153,13 @@ def _notes(comparisons: Sequence[ResultComparison]) -> list[str]:
             notes.append(
                 f"{comparison.first.dataset}: {comparison.paired.images} images are in both runs, of "
                 f"{sizes[0]} in the first and {sizes[1]} in the second"
+            )
+        runs = (comparison.first.details, comparison.second.details)
+        versions = [details.versions.get(DISTRIBUTION, "") for details in runs]
+        if all(versions) and versions[0] != versions[1]:
+            notes.append(
+                f"the first run is of {DISTRIBUTION} {versions[0]}, the second of {versions[1]}: the changelog says "
+                'what changed, under "Changes that affect results"'
             )
     if not all(comparison.is_complete for comparison in comparisons):
         notes.append("only the first seed is compared where predictions were not kept: run the evaluation again")

@@ -16,6 +16,7 @@ from abs_classify.evaluation.records import FORMAT, FORMAT_VERSION, PredictionFi
 from abs_classify.evaluation.run_folders import run_folders
 from abs_core.canonical import digest, sha256_bytes
 from abs_core.errors import AbsError, ResultError, StorageError, UnknownNameError
+from abs_core.extras import DISTRIBUTION, installed_version
 from abs_core.files import ensure_writable, is_file, is_folder, publish, sha256_file, storage_errors
 from abs_core.text import json_text
 
@@ -34,6 +35,7 @@ __all__ = [
 
 # the bits of a million images are 170 kB, and a run may skip many images; a larger file is no result
 _LARGEST = 64_000_000
+_LONGEST_VERSION = 40
 _PREDICTIONS = ".predictions.gz"
 _AGAIN = "Run the evaluation again; the cache makes that quick"
 
@@ -326,10 +328,25 @@ def read_result(path: Path) -> ResultRecord:
     try:
         return ResultRecord.model_validate_json(json.dumps(value))
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        message = f"the result file {shown!r} is damaged at {place}: {first['msg'].lower()}"
-        raise ResultError(message, remedy="Run the evaluation again; the cache makes that quick") from error
+        raise _invalid(shown, value, error) from error
+
+
+def _invalid(shown: str, value: dict[str, Any], error: ValidationError) -> ResultError:
+    """The error for a file that breaks a rule: it is damaged, unless another release wrote it by other rules."""
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"])
+    problem = f"at {place}: {first['msg'].lower()}"
+    details: Any = value.get("details")
+    versions: Any = details.get("versions") if isinstance(details, dict) else None
+    writer: Any = versions.get(DISTRIBUTION) if isinstance(versions, dict) else None
+    reader = installed_version(DISTRIBUTION)
+    if isinstance(writer, str) and reader and writer != reader:
+        return ResultError(
+            f"the result file {shown!r} was written by {DISTRIBUTION} {writer[:_LONGEST_VERSION]}, and this is {reader}; "
+            f"{problem}",
+            remedy="Use the version that wrote it, or run the evaluation again",
+        )
+    return ResultError(f"the result file {shown!r} is damaged {problem}", remedy=_AGAIN)
 
 
 def _other_version(shown: str, version: object) -> ResultError:

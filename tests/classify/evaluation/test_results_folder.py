@@ -89,6 +89,17 @@ def test_files_of_other_versions_and_damaged_ones_are_refused_by_name(
     assert refused.match(f"(?s){message}")
 
 
+@pytest.mark.slow
+def test_a_file_of_another_release_is_not_called_damaged(changed: Any) -> None:
+    path = changed("versions", {"abs-toolkit": "99.1.0", "python": 3})
+    with pytest.raises(
+        ResultError, match=r"was written by abs-toolkit 99\.1\.0, and this is \S+; at details\.versions\.py"
+    ):
+        read_result(path)
+    with pytest.raises(ResultError, match=r"is damaged at details\.versions\.python"):
+        read_result(changed("versions", {"abs-toolkit": [], "python": 3}))
+
+
 @pytest.mark.parametrize("content", ["", "[1]", "{", "[" * 100_000, '{"dataset": "x", "metrics": {"acc1": 1}}'])
 def test_what_is_no_result_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "x.json").write_text(content)
