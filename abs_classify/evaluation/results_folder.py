@@ -342,8 +342,8 @@ def _invalid(shown: str, value: dict[str, Any], error: ValidationError) -> Resul
     reader = installed_version(DISTRIBUTION)
     if isinstance(writer, str) and reader and writer != reader:
         return ResultError(
-            f"the result file {shown!r} was written by {DISTRIBUTION} {writer[:_LONGEST_VERSION]}, and this is {reader}; "
-            f"{problem}",
+            f"the result file {shown!r} was written by {DISTRIBUTION} {writer[:_LONGEST_VERSION]}, and this is {reader}"
+            f"; {problem}",
             remedy="Use the version that wrote it, or run the evaluation again",
         )
     return ResultError(f"the result file {shown!r} is damaged {problem}", remedy=_AGAIN)
