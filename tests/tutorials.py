@@ -50,14 +50,15 @@ def run_tutorial(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsy
 
 
 def _run_block(block: str, command: Abs) -> str:
-    if all(_PLAIN.fullmatch(line) for line in block.splitlines()):
-        printed = ""
-        for line in block.splitlines():
+    """What the lines of a block print; each is whole, and sets nothing for the next."""
+    printed = ""
+    for line in block.splitlines():
+        if _PLAIN.fullmatch(line):
             done = command(*shlex.split(line, comments=True)[1:])
-            printed += done.out + done.err
-            assert done.code == 0, printed
-        return printed
-    run = subprocess.run(["sh", "-ec", block], capture_output=True, text=True, check=False, timeout=300)
-    printed = run.stdout + run.stderr
-    assert run.returncode == 0, printed
+            code, said = done.code, done.out + done.err
+        else:
+            run = subprocess.run(["sh", "-ec", line], capture_output=True, text=True, check=False, timeout=300)
+            code, said = run.returncode, run.stdout + run.stderr
+        printed += said
+        assert code == 0, f"{line}\n{printed}"
     return printed
