@@ -60,10 +60,8 @@ def explanation_image(image: ReportImage) -> PIL.Image.Image:
     if why is None:
         y = _ranking_column(sheet, rankings, y, _WIDTH - 2 * _MARGIN)
     else:
-        y = max(
-            _ranking_column(sheet, rankings, y, _SIDE),
-            _reasons_column(sheet, why, _MARGIN + _SIDE + 40, y, _SIDE),
-        )
+        left = _ranking_column(sheet, rankings, y, _SIDE)
+        y = max(_view_rows(sheet, why, left, _SIDE), _reasons_column(sheet, why, _MARGIN + _SIDE + 40, y, _SIDE))
     return sheet.cut(y + _MARGIN)
 
 
@@ -213,14 +211,18 @@ def _reasons_column(sheet: _Sheet, why: Reasons, x: int, y: int, width: int) -> 
         for bar in group.bars:
             y = _bar_row(sheet, bar, x, y, width, None)
         y += 6
-    y = _rest_row(sheet, "other sentences", why.other_sentences, x, y, width)
-    if why.views:
-        y = sheet.text(x, y + 8, "Views", colour=_QUIET, width=width) + 4
-        for bar in why.views:
-            label = f"{bar.number}: {bar.text}" if bar.number else bar.text
-            y = _bar_row(sheet, Bar(label, bar.length, bar.value), x, y, width, None)
-        y = _rest_row(sheet, "other views", why.other_views, x, y, width)
-    return y
+    return _rest_row(sheet, "other sentences", why.other_sentences, x, y, width)
+
+
+def _view_rows(sheet: _Sheet, why: Reasons, y: int, width: int) -> int:
+    """The views that decided, under the rankings; the sentences beside them take more room."""
+    if not why.views:
+        return y
+    y = sheet.text(_MARGIN, y, "Views, by what they add to the difference", colour=_QUIET, width=width) + 4
+    for bar in why.views:
+        label = f"{bar.number}: {bar.text}" if bar.number else bar.text
+        y = _bar_row(sheet, Bar(label, bar.length, bar.value), _MARGIN, y, width, None)
+    return _rest_row(sheet, "other views", why.other_views, _MARGIN, y, width)
 
 
 def _rest_row(sheet: _Sheet, kind: str, rest: tuple[int, str] | None, x: int, y: int, width: int) -> int:

@@ -20,6 +20,10 @@ def test_the_picture_of_an_explanation(tmp_path):
     colours = {colour for _, colour in picture.getcolors(maxcolors=1 << 20)}
     # bars for and against, the bar of the true class, and the outline of the strongest view
     assert {(0x1F, 0x6F, 0xD1), (0xC6, 0x5A, 0x00), (0x0B, 0x6E, 0x46), (0xFF, 0xB0, 0x00)} <= colours
+    # views under the ranking, sentences beside them
+    bars = (np.asarray(picture) == (0x1F, 0x6F, 0xD1)).all(axis=2)
+    assert bars[:, :620].any()
+    assert bars[:, 620:].any()
 
 
 def test_the_picture_grows_with_its_texts():
