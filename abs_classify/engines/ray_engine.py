@@ -61,6 +61,9 @@ _PACK_IMAGES = 32
 # shards of a worker until the workers are started anew, with which the driver's memory stays bounded
 _SHARDS_PER_WORKER = 1024
 
+# rounds that Ray ends before their time, and without a shard that is done, in a row
+_FRUITLESS = 3
+
 # images whose ids and features are looked up in one step
 _LOOK_UP = 512
 
@@ -376,7 +379,7 @@ class _Wave:
             workers = self._engine.workers or self._engine.worker_count(self._engine.start())
             size = self._engine.shard_size(len(pending), workers)
             shards = [_DealtShard(places) for places in batched(pending, size)]
-        is_first = True
+        is_first, fruitless = True, 0
         while shards:
             outcome = _Round()
             yield from self._deal(shards, outcome, is_first=is_first)
@@ -384,7 +387,8 @@ class _Wave:
                 raise next(iter(outcome.problems.values())).error()
             if outcome.problems and not outcome.done:
                 self._leave(outcome)
-            if outcome.lost and not outcome.done and not outcome.is_whole:
+            fruitless = 0 if outcome.done or outcome.is_whole else fruitless + 1
+            if outcome.lost and fruitless == _FRUITLESS:
                 raise EngineError(
                     f"the workers died of each of {len(outcome.lost)} shards",
                     remedy="They may lack memory: give fewer --workers or a smaller --batch-size; Ray's logs tell more",
@@ -432,7 +436,7 @@ class _Wave:
 
     def _rows(self, workers: int, shards: Mapping[int, _DealtShard], *, is_first: bool) -> Generator[Any, None, None]:
         """The rows that workers give back for shards, as they come."""
-        ray_data = require("ray.data")
+        ray, ray_data = require("ray"), require("ray.data")
 
         engine = self._engine
         rows = [{"shard": number, "samples": self._packed(shard)} for number, shard in shards.items()]
@@ -458,7 +462,12 @@ class _Wave:
                 max_restarts=-1,
                 max_task_retries=_RETRIES if is_first else 0,
             )
-        yield from results.iter_rows()
+        try:
+            yield from results.iter_rows()
+        except ray.exceptions.RayError:
+            raise
+        except Exception as error:  # its books can be wrong after a worker died in an unlucky moment
+            raise ray.exceptions.RayError(f"Ray Data failed: {error!r}") from error
 
     def _packed(self, shard: _DealtShard) -> bytes:
         samples = [(self._image_sample(place), self._ids.get(place)) for place in shard.places]

@@ -137,6 +137,26 @@ def test_an_image_that_kills_workers_is_alone_in_the_end_and_left_out(
     assert dealt == [32, 4, 1, 1, 1]
 
 
+def test_a_run_of_ray_data_that_fails_within_is_followed_by_another(
+    images: Path, small_clips: tuple[str, str], engine: RayEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray Data forgets a reference when a worker dies in an unlucky moment: what came back until then counts."""
+    import ray.data
+
+    rows_of, failures = ray.data.Dataset.iter_rows, ["once"]
+
+    def iter_rows(dataset: Any, **options: Any) -> Iterator[Any]:
+        for row in rows_of(dataset, **options):
+            yield row
+            if failures:
+                raise KeyError(failures.pop())
+
+    monkeypatch.setattr(ray.data.Dataset, "iter_rows", iter_rows)
+    shared = encode(images, model=small_clips[0], cache=tmp_path / "ray", engine=engine)
+    assert not failures
+    assert list(shared.ids) == list(encode(images, model=small_clips[0], cache=tmp_path / "local").ids)
+
+
 def test_what_no_worker_can_do_is_said_with_the_machine_and_the_remedy(
     images: Path, small_clips: tuple[str, str], tmp_path: Path
 ) -> None:
