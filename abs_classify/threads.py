@@ -18,10 +18,30 @@ from typing import Self, TypeVar
 
 import torch
 
-__all__ = ["Cores", "even_parts", "in_threads"]
+from abs_core.errors import UsageError
+
+__all__ = ["Cores", "even_parts", "in_threads", "set_threads"]
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+
+# a machine has fewer cores, and many more threads cannot be started
+_MOST_THREADS = 1024
+
+
+def set_threads(threads: int) -> None:
+    """Have torch use so many threads, in the whole process.
+
+    Raises:
+        UsageError: none, or more than any machine has cores.
+    """
+    if not 1 <= threads <= _MOST_THREADS:
+        raise UsageError(
+            f"the number of threads must be from 1 to {_MOST_THREADS}, got {threads}",
+            remedy="Leave --threads out to use all cores",
+        )
+    torch.set_num_threads(threads)
 
 
 class Cores:

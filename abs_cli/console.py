@@ -30,7 +30,7 @@ from abs_cli.settings import apply_settings
 from abs_cli.variables import misspelt_variables
 from abs_core.errors import UnknownNameError
 from abs_core.progress import Advance, no_progress
-from abs_core.text import format_duration, printable
+from abs_core.text import format_duration, printable, without_secrets
 
 if TYPE_CHECKING:
     from abs_classify.encoding.work import WorkCounts
@@ -123,8 +123,10 @@ def warn(text: str, level: int = logging.WARNING, *, logger: str = "abs") -> Non
 
 
 def _write_line(text: str, level: int = logging.INFO, logger: str = "abs", **fields: Any) -> None:
+    text = without_secrets(text)
     if _output.log_format == "json":
-        _write_event("log", level=logging.getLevelName(level).lower(), logger=logger, message=text, **fields)
+        shown = {name: without_secrets(value) if isinstance(value, str) else value for name, value in fields.items()}
+        _write_event("log", level=logging.getLevelName(level).lower(), logger=logger, message=text, **shown)
     else:
         click.echo(printable(text), err=True)
 
@@ -144,7 +146,7 @@ def note_traceback(text: str, level: int) -> None:
     if _output.log_format == "json":
         _write_line(text, level)
     else:
-        click.echo(text, err=True)
+        click.echo(without_secrets(text), err=True)
 
 
 def note_work(work: WorkCounts, seconds: float) -> None:

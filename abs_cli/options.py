@@ -125,9 +125,9 @@ class ModelOptions:
 
     def _set_threads(self) -> None:
         if self.threads is not None:
-            import torch
+            from abs_classify.threads import set_threads
 
-            torch.set_num_threads(self.threads)
+            set_threads(self.threads)
 
 
 def _from_anywhere(model: str) -> str:
@@ -516,7 +516,7 @@ def compute_options(function: F) -> F:
             click.option(
                 "--threads",
                 metavar="N",
-                type=click.IntRange(min=1),
+                type=click.IntRange(1, 1024),
                 help="Number of CPU threads.  [default: all cores]",
             ),
             plugin_option,

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "JOINERS",
+    "PRIVATE_NAMES",
+    "STARS",
     "counted",
     "csv_delimiter",
     "csv_table",
@@ -28,6 +30,7 @@ __all__ = [
     "valid_unicode",
     "validation_message",
     "visible_cell",
+    "without_secrets",
 ]
 
 #: Joiner and non-joiner shape emoji, Indic and Persian words; they are needed and move nothing.
@@ -59,6 +62,24 @@ def printable(text: str, limit: int | None = None) -> str:
     if limit is not None and len(shown) > limit:
         return shown[: limit - 1] + "…"
     return shown
+
+
+#: what stands in the place of a secret
+STARS = "***"
+
+#: a pattern of names whose values are secrets
+PRIVATE_NAMES = r"[\w.-]*(?:token|secret|password|passwd|api[_-]?key|signature|credential|access[_-]?key)[\w.-]*"
+
+# one slash is what pathlib leaves of two
+_USER = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,20}:/{1,3})[^/\s@]+@")
+_QUERY = re.compile(rf"([?&;]({PRIVATE_NAMES}|sig|key|auth)=)[^&;\s]+", re.IGNORECASE)
+_KNOWN = re.compile(r"\b(?:hf_|sk-|ghp_|AKIA)[A-Za-z0-9_-]{12,}")
+
+
+def without_secrets(text: str) -> str:
+    """A text without users and passwords in addresses, keys in queries, and what looks like a key of a service."""
+    plain = _QUERY.sub(rf"\g<1>{STARS}", _USER.sub(rf"\g<1>{STARS}@", text))
+    return _KNOWN.sub(STARS, plain)
 
 
 def hidden_characters(text: str) -> Iterator[str]:

@@ -169,9 +169,9 @@ def attribute_gain(
     plans = [_plan(rows, descriptions, templates, seed + further) for further in range(seeds)]
     planned = dataclasses.replace(sweep, jobs=[dataclasses.replace(job, plans=plans) for job in sweep.jobs])
     if threads is not None:
-        import torch
+        from abs_classify.threads import set_threads
 
-        torch.set_num_threads(threads)
+        set_threads(threads)
     settings = ModelSettings(attention, device, dtype, seed, batch_size, runtime)
     with opened_store(cache) as store:
         predictions, results, work = _run(planned, open_stages(store, model, settings, weights), progress)

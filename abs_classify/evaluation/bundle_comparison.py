@@ -336,9 +336,9 @@ def compare_bundles(
 
 def _set_threads(threads: int | None) -> None:
     if threads is not None:
-        import torch
+        from abs_classify.threads import set_threads
 
-        torch.set_num_threads(threads)
+        set_threads(threads)
 
 
 def _plan_both(old: LabelSpace, new: LabelSpace, dataset: str | Dataset, model: str, options: SweepOptions) -> Sweep:

@@ -27,7 +27,7 @@ from abs_classify.evaluation.published import BaselineCheck
 from abs_classify.sharding import SourceShare
 from abs_core.canonical import digest
 from abs_core.errors import ResultError
-from abs_core.text import counted
+from abs_core.text import PRIVATE_NAMES, STARS, counted, without_secrets
 
 if TYPE_CHECKING:
     from abs_classify.evaluation.job import Evaluation
@@ -515,12 +515,7 @@ def _views_text(views: Sequence[tuple[str, int]], adaptive: AdaptiveFacts | None
     return " + ".join(parts)
 
 
-_STARS = "***"
-_USER = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,20}://)[^/\s@]+@")
-_WORDS = r"[\w.-]*(?:token|secret|password|passwd|api[_-]?key|signature|credential|access[_-]?key)[\w.-]*"
-_QUERY = re.compile(rf"([?&;]({_WORDS}|sig|key|auth)=)[^&;\s]+", re.IGNORECASE)
-_OPTION = re.compile(rf"--{_WORDS}", re.IGNORECASE)
-_KNOWN = re.compile(r"\b(?:hf_|sk-|ghp_|AKIA)[A-Za-z0-9_-]{12,}")
+_OPTION = re.compile(rf"--{PRIVATE_NAMES}", re.IGNORECASE)
 
 
 def redacted(arguments: Sequence[str]) -> list[str]:
@@ -530,12 +525,11 @@ def redacted(arguments: Sequence[str]) -> list[str]:
     for argument in arguments:
         name, equals, _ = argument.partition("=")
         if hide_next:
-            shown.append(_STARS)
+            shown.append(STARS)
             hide_next = False
         elif _OPTION.fullmatch(name):
-            shown.append(name + equals + (_STARS if equals else ""))
+            shown.append(name + equals + (STARS if equals else ""))
             hide_next = not equals
         else:
-            plain = _QUERY.sub(rf"\g<1>{_STARS}", _USER.sub(rf"\g<1>{_STARS}@", argument))
-            shown.append(_KNOWN.sub(_STARS, plain))
+            shown.append(without_secrets(argument))
     return shown

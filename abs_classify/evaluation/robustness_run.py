@@ -226,9 +226,9 @@ def measure_robustness(
     )
     sweep = plan_sweep([dataset], [model], as_label_spaces(descriptions, labels), options)
     if threads is not None:
-        import torch
+        from abs_classify.threads import set_threads
 
-        torch.set_num_threads(threads)
+        set_threads(threads)
     how = ModelSettings(attention, device, dtype, seed, batch_size, runtime)
     with opened_store(cache) as store:
         stages = open_stages(store, model, how, weights)

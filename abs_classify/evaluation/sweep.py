@@ -304,9 +304,9 @@ def _run(
 ) -> EvaluationResults:
     keeper.prepare(sweep)
     if threads is not None:
-        import torch
+        from abs_classify.threads import set_threads
 
-        torch.set_num_threads(threads)
+        set_threads(threads)
     work = WorkCounts()
     with opened_store(place) as store, opened_engine(engine) as opened:
         try:

@@ -24,7 +24,7 @@ from abs_cli.settings_file import SettingsFile, find_settings_files, read_settin
 from abs_cli.variables import foreign_variables, misspelt_variables, walk_commands
 from abs_core.errors import AbsError, StorageError, UnknownNameError
 from abs_core.home import Home
-from abs_core.text import counted, json_text, printable
+from abs_core.text import counted, json_text, printable, without_secrets
 
 __all__ = ["command"]
 
@@ -78,6 +78,8 @@ def show_command(ctx: click.Context, words: tuple[str, ...], as_json: bool) -> N
         for name, setting in _settings(found, path, files, every=bool(words and path)).items()
     ]
     if as_json:
+        for row in rows:
+            row["value"] = without_secrets(row["value"]) if isinstance(row["value"], str) else row["value"]
         click.echo(json_text({"files": [str(file.path) for file in files], "settings": rows}))
         return
     for file in files:
@@ -85,7 +87,7 @@ def show_command(ctx: click.Context, words: tuple[str, ...], as_json: bool) -> N
     for row in rows:
         name = " ".join(part for part in (str(row["command"]), f"--{row['option']}") if part)
         value = row["value"] if isinstance(row["value"], str) else json_text(row["value"])
-        click.echo(printable(f"{name} = {value}  ({row['source']})"))
+        click.echo(printable(f"{name} = {without_secrets(value)}  ({row['source']})"))
     if not rows:
         note("nothing is set but defaults")
 

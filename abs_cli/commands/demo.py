@@ -21,7 +21,9 @@ __all__ = ["command"]
     show_default=True,
     help="Where to write the HTML page.",
 )
-@click.option("--threads", metavar="N", type=click.IntRange(min=1), help="Number of CPU threads.  [default: all cores]")
+@click.option(
+    "--threads", metavar="N", type=click.IntRange(1, 1024), help="Number of CPU threads.  [default: all cores]"
+)
 @click.option(
     "--dtype",
     type=click.Choice(["float32", "bfloat16"]),

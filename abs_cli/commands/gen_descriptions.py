@@ -89,7 +89,7 @@ _LISTED = 10
 @click.option(
     "--threads",
     metavar="N",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, 1024),
     help="Number of CPU threads of a local model.  [default: all cores]",
 )
 @license_option(

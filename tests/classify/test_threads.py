@@ -12,7 +12,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from abs_classify.threads import Cores, even_parts, in_threads
+from abs_classify.threads import Cores, even_parts, in_threads, set_threads
+from abs_core.errors import UsageError
 
 
 @pytest.fixture(params=[1, 2, 4])
@@ -140,3 +141,11 @@ def test_parts_are_even_and_small_enough(count: int, most: int) -> None:
 
 def test_every_thread_gets_as_many_parts(four_threads: None) -> None:
     assert [len(even_parts(range(count), 4)) for count in (3, 4, 16, 17, 50)] == [3, 4, 4, 8, 16]
+
+
+@pytest.mark.parametrize("number", [0, -1, 1025, 10**30])
+def test_more_threads_than_any_machine_has_cores_are_refused(number: int) -> None:
+    before = torch.get_num_threads()
+    with pytest.raises(UsageError, match=rf"must be from 1 to 1024, got {number}"):
+        set_threads(number)
+    assert torch.get_num_threads() == before

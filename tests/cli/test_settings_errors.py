@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 from support import Abs
+
+from abs_cli.main import main
 
 DATASET = ("eval", "--dataset", "demo", "--methods", "clip")
 
@@ -32,7 +35,6 @@ def write(path: Path, text: str) -> None:
         ("[eval]\nmethods = 'clip,abss'", ("eval", "--dataset", "demo")),
         ("[eval]\ndataset = ['imagefolder:missing', 'demo']", ("eval", "--methods", "clip")),
         ("[eval]\nplugin = 'missing.py'", DATASET),
-        ("[eval]\nattention = 'dinoo'", DATASET),
         ("[defaults]\ncache-size = '20 parsecs'", ("bundle", "ls")),
         ("[bundle.show]\nclass = 'nothing'", ("bundle", "show", "textures")),
         ("[results.show]\nbase = 'clop'", ("results", "show", "last")),
@@ -58,3 +60,35 @@ def test_a_value_that_the_error_does_not_speak_of_is_not_named(own: Path, abs_co
     write(own, "[defaults]\nthreads = 2\nhome = '/tmp'\n[eval]\nlabels = 'missing.txt'\nviews = 3\nseed = 17")
     message = abs_command.refuses("eval", "--dataset", "imagefolder:17", "--labels", "gone.txt", "--methods", "clip")
     assert str(own) not in message
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("ABS_HOME", "s3://key:hunter22@team/x"),
+        ("ABS_CACHE", "s3:/key:hunter22@team/x"),
+        ("ABS_EVAL_LABELS", "https://ann:hunter22@example.org/labels.txt"),
+        ("ABS_EVAL_LABELS", "https://example.org/labels.txt?token=hunter22"),
+        ("ABS_EVAL_DATASET", "imagefolder:https://ann:hunter22@example.org/x"),
+        ("ABS_EVAL_TEMPLATES", "sk-hunter22hunter22hunter22.txt"),
+    ],
+)
+def test_a_secret_in_a_value_is_not_repeated(
+    variable: str,
+    value: str,
+    own: Path,
+    abs_command: Abs,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("ABS_CONFIG", os.devnull)
+    monkeypatch.setenv(variable, value)
+    options = {"ABS_HOME": ("eval", "--methods", "clip"), "ABS_EVAL_DATASET": ("eval", "--methods", "clip")}
+    with pytest.raises(SystemExit) as done:
+        main([*options.get(variable, DATASET), "--log-format", "json"])
+    assert done.value.code == 2
+    with pytest.raises(SystemExit):
+        main(["config", "show", "eval"])
+    said = capsys.readouterr()
+    assert "***" in said.err
+    assert "hunter22" not in said.out + said.err
