@@ -188,6 +188,8 @@ def make_release(root: Path, target: Path) -> list[Path]:
         ReleaseError: something is wrong; the folder stays as it is.
     """
     version, tracked = project_version(root), tracked_files(root)
+    if subprocess.run(["git", "-C", str(root), "diff", "--quiet", "HEAD"], check=False).returncode:
+        print("note: the checkout has changes that are not committed")
     with tempfile.TemporaryDirectory(prefix="release-") as name:
         folder = Path(name)
         # without options the wheel is built from the sdist, as pip does it
