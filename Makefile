@@ -50,7 +50,7 @@ IMAGE_EXTRAS  := openai filter-light classify datasets plots sharing signing emb
 .PHONY: demo test test-fast test-vllm setup-vllm test-llama-cpp setup-llama-cpp check clean
 
 demo: $(VENV)/.demo-ready
-	$(BIN)/abs demo --report demo/report.html
+	$(BIN)/abs demo --report demo
 
 test: $(VENV)/.dev-ready
 	$(BIN)/python -m pytest --cov --cov-report=term

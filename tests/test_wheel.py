@@ -73,7 +73,7 @@ def test_the_installed_wheel_works(installed: Path, tmp_path: Path, shared_cache
     cache = ("--cache", str(shared_cache))
     ran = run(installed, tmp_path, *cache, "eval", "--dataset", "demo", "--methods", "clip", "--report", "page.html")
     assert ran.returncode == 0, ran.stderr
-    assert "demo: 20 images, 48 classes" in ran.stdout
+    assert "demo: 8 images, 17 classes" in ran.stdout
     assert (tmp_path / "page.html").stat().st_size > 100_000
     (gs,) = (line for line in run(installed, tmp_path, "doctor").stdout.splitlines() if "extra gs" in line)
     assert "to reach Google Cloud Storage" in gs

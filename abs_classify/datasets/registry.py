@@ -69,7 +69,13 @@ def _published(benchmark: Benchmark) -> DatasetKind:
 
 
 KINDS: tuple[DatasetKind, ...] = (
-    DatasetKind("demo", "demo", "20 images from scikit-image and scikit-learn, 48 classes", open_demo, located=False),
+    DatasetKind(
+        "demo",
+        "demo",
+        "8 photos from scikit-image and scikit-learn, 17 classes; demo:small: small on others",
+        open_demo,
+        located=False,
+    ),
     DatasetKind(
         "imagefolder",
         "imagefolder:DIR",

@@ -12,6 +12,7 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 from itertools import groupby
 from pathlib import Path
@@ -33,6 +34,7 @@ from abs_classify.explanation import Explanation, RankedClass, explain, explain_
 from abs_classify.methods.calibration import CalibrationEntry, StoppingCalibration
 from abs_classify.methods.scoring import PerViewScorer
 from abs_classify.methods.views import place_views
+from abs_classify.report.highlights import draw_highlights
 from abs_classify.report.image_rows import ImageRows, MethodColumns, short_names
 from abs_classify.report.index_page import IndexEntry, write_index
 from abs_classify.report.layout import MethodPrediction, ReportImage, ReportPage, ViewPlaces
@@ -154,7 +156,10 @@ def _evaluation_page(
         ("classes from", label_space.source),
         *_run_facts(evaluation.stages, command),
     )
-    table = _image_rows(evaluation.stages, evaluation.plan.methods, label_space, scored)
+    methods = evaluation.plan.methods
+    table = _image_rows(evaluation.stages, methods, label_space, scored)
+    images_at = partial(_report_images, evaluation.stages, methods, label_space, scored)
+    bases = [record.details.difference.second for record in records if record.details.difference is not None]
     pictured = table.pictured(count)
     return ReportPage(
         title=f"{dataset}: {counted(len(evaluation.results), 'method', 'methods')} on {images}",
@@ -163,7 +168,8 @@ def _evaluation_page(
         results=tuple(records),
         table=table,
         pictured=pictured,
-        images=_report_images(evaluation.stages, evaluation.plan.methods, label_space, scored, pictured),
+        images=images_at(pictured),
+        highlights=draw_highlights(table, bases[0] if bases else "", images_at),
         warnings=tuple(evaluation.warnings()),
         notes=tuple(evaluation.notes()),
         footer=_footer(evaluation.stages),
@@ -562,10 +568,11 @@ class EvaluationFiles(EvaluationObserver, AbstractContextManager["EvaluationFile
         if self._report is not None:
             path = self._report if self._is_page else self._report / self._page_name(records[0])
             index = "index.html" if self._combinations > 1 else ""
-            write_report(_evaluation_page(evaluation, records, self._report_images, self._command, index), path)
+            page = _evaluation_page(evaluation, records, self._report_images, self._command, index)
+            write_report(page, path)
             _logger.info("report: %s", path)
             if self._combinations > 1:
-                self._pages.append(IndexEntry(path.name, list(records)))
+                self._pages.append(IndexEntry(path.name, list(records), page.highlights[-1:]))
                 write_index(self._pages, self._combinations, self._report)
 
     def _page_name(self, record: ResultRecord) -> str:

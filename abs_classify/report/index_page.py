@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -14,19 +14,31 @@ from markupsafe import Markup
 
 from abs_classify.evaluation.records import ResultRecord
 from abs_classify.evaluation.tables import difference_text, p_value_text, proportion_text
+from abs_classify.report.highlights import highlights_markup
+from abs_classify.report.layout import Highlight
 from abs_core.files import atomic_write
 from abs_core.text import counted, printable
 from abs_core.web_page import inline_hash
 
 __all__ = ["IndexEntry", "write_index"]
 
+#: data sets with whose images the index opens, at most
+_HIGHLIGHTS = 4
+
 
 @dataclass(frozen=True)
 class IndexEntry:
-    """A page of the folder: the name of its file, and the results that it shows, at least one."""
+    """A page of the folder.
+
+    Attributes:
+        name: of its file.
+        records: the results that it shows, at least one.
+        highlights: what the index shows of those of the page.
+    """
 
     name: str
     records: Sequence[ResultRecord]
+    highlights: Sequence[Highlight] = ()
 
 
 def write_index(entries: Sequence[IndexEntry], planned: int, folder: Path) -> Path:
@@ -53,6 +65,7 @@ def write_index(entries: Sequence[IndexEntry], planned: int, folder: Path) -> Pa
         title=counted(planned, "evaluation", "evaluations"),
         missing=missing,
         pages=[_entry(entry) for entry in entries],
+        highlights=highlights_markup(list(_highlights(entries))),
         style=Markup(style),  # noqa: S704 - our own file
         style_hash=inline_hash(style),
     )
@@ -60,6 +73,16 @@ def write_index(entries: Sequence[IndexEntry], planned: int, folder: Path) -> Pa
     with atomic_write(path) as stream:
         stream.write(text.encode("utf-8"))
     return path
+
+
+def _highlights(entries: Sequence[IndexEntry]) -> Iterator[tuple[Highlight, str]]:
+    """Those of the first page of each data set, of a few data sets, with the addresses of their images."""
+    first = {entry.records[0].dataset: entry for entry in reversed(entries)}
+    shown = [entry for entry in entries if first[entry.records[0].dataset] is entry][:_HIGHLIGHTS]
+    for entry in shown:
+        for highlight in entry.highlights:
+            rule = f"{entry.records[0].dataset}: {highlight.rule[:1].lower()}{highlight.rule[1:]}"
+            yield replace(highlight, rule=rule), f"{quote(entry.name)}#image-{highlight.position}"
 
 
 def _harmless(value: object) -> object:

@@ -24,6 +24,7 @@ __all__ = [
     "TAG",
     "Bar",
     "Group",
+    "Highlight",
     "MethodPrediction",
     "Outline",
     "Panel",
@@ -143,6 +144,40 @@ class ReportImage:
 
 
 @dataclass(frozen=True)
+class Highlight:
+    """An image to open with, as it is drawn.
+
+    Attributes:
+        rule: why it is this image.
+        position: in the table of the page.
+        name: of the image.
+        size: width and height of the image in pixels.
+        picture, heat: a JPEG and a PNG file; ``heat`` is empty without an attention map.
+        peak: where the attention map is highest, in words.
+        outline: of the view that decided most; None for the full image.
+        truth: the true class.
+        method: that is explained.
+        verdicts: of that method and the one it is compared with: name, predicted class, whether it is right.
+        sentence: that spoke most for the predicted class; empty where nothing is explained.
+        other: the class against which it spoke.
+    """
+
+    rule: str
+    position: int
+    name: str
+    size: tuple[int, int]
+    picture: bytes
+    heat: bytes
+    peak: str
+    outline: Outline | None
+    truth: str
+    method: str
+    verdicts: tuple[tuple[str, str, bool], ...]
+    sentence: str
+    other: str
+
+
+@dataclass(frozen=True)
 class ReportPage:
     """The page.
 
@@ -154,6 +189,7 @@ class ReportPage:
         table: what is known of every image of the run; None for a page without images.
         pictured: positions in the table of the images that get a picture and an explanation.
         images: those, in any order; gone through once, while the page is written.
+        highlights: what the page opens with.
         index: the file name of the page that lists this one with others; empty if there is none.
         warnings: what the reader must not miss: accuracies at chance level, skipped images.
         notes: remarks on how to read the numbers.
@@ -167,6 +203,7 @@ class ReportPage:
     table: ImageRows | None = None
     pictured: Sequence[int] = ()
     images: Iterable[ReportImage] = ()
+    highlights: tuple[Highlight, ...] = ()
     index: str = ""
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()

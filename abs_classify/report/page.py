@@ -20,9 +20,11 @@ from markupsafe import Markup
 from abs_classify.evaluation.records import ResultRecord
 from abs_classify.evaluation.tables import NO_DIFFERENCE, difference_text, p_value_text, proportion_text
 from abs_classify.report.drawing import heat_colours, heat_png, jpeg
+from abs_classify.report.highlights import highlights_markup
 from abs_classify.report.image_rows import table_json
 from abs_classify.report.layout import (
     Bar,
+    Highlight,
     Outline,
     Panel,
     Ranking,
@@ -88,6 +90,7 @@ def render_report(page: ReportPage) -> Iterator[str]:
         images=0 if table is None else len(table),
         has_truth=table is not None and bool(table.truth),
         pictures=_pictures_text(page),
+        highlights=highlights_markup([(entry, _fragment(page, entry)) for entry in page.highlights]),
         heat_stops=[_hex(colour) for colour in heat_colours()[:: 255 // (_STOPS - 1)][:_STOPS]],
     )
     # no text from outside can hold this comment, since all of it is escaped
@@ -100,6 +103,10 @@ def render_report(page: ReportPage) -> Iterator[str]:
         for image in page.images:
             yield from _picture(image)
     yield tail
+
+
+def _fragment(page: ReportPage, highlight: Highlight) -> str:
+    return f"#image-{highlight.position}" if highlight.position in page.pictured else ""
 
 
 def _harmless(value: object) -> object:

@@ -47,14 +47,14 @@ def test_it_is_a_model(model: EmbeddedModel) -> None:
     assert (model.name, model.embed_dim, model.grid, model.device) == ("embedded", 384, 7, CPU)
 
 
-def test_it_tells_many_demo_pictures_from_48_classes(model: EmbeddedModel, tokens: torch.Tensor) -> None:
+def test_it_tells_most_demo_photos_among_17_classes(model: EmbeddedModel, tokens: torch.Tensor) -> None:
     dataset = open_dataset("demo")
     ids = list(dataset.names)
     texts = normalize(model.encode_text([f"a photo of a {name}." for name in dataset.names.values()]), dim=-1)
     best = (normalize(model.pool(tokens), dim=-1) @ texts.T).argmax(dim=1)
     right = {item.label for item, at in zip(dataset.samples, best.tolist(), strict=True) if ids[at] == item.label}
-    assert {"cat", "motorcycle", "cup_of_coffee", "rocket", "flower"} <= right
-    assert len(right) >= 8
+    assert {"cat", "cup_of_coffee", "rocket", "flower"} <= right
+    assert len(right) >= 6
 
 
 def test_no_step_asks_the_network(pixels: torch.Tensor, derived: Path, monkeypatch: pytest.MonkeyPatch) -> None:

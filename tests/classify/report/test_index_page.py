@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from report_pages import Page
+from report_pages import Page, make_image, table_of
 from result_records import make_records
 
 from abs_classify.evaluation.metrics import evaluate_ranks
 from abs_classify.evaluation.records import ResultRecord
 from abs_classify.evaluation.tables import p_value_text, proportion_text
+from abs_classify.report.highlights import draw_highlights
 from abs_classify.report.index_page import IndexEntry, write_index
 
 LABELS = np.arange(40) % 8
@@ -47,3 +48,16 @@ def test_names_are_no_markup(tmp_path: Path) -> None:
     assert "<script" not in text
     assert "<b>x" not in text
     assert "\x1b" not in text
+
+
+def test_it_opens_with_the_images_of_each_data_set_once(tmp_path: Path) -> None:
+    image = make_image(position=3)
+    shown = draw_highlights(table_of([image]), "clip", lambda _: [make_image()])
+    records = _records("clip", "abs")
+    other = [record.model_copy(update={"dataset": "other"}) for record in records]
+    entries = [IndexEntry(f"{name}.html", rows, shown) for name, rows in (("a", records), ("b", records), ("c", other))]
+    page = Page(write_index(entries, 3, tmp_path).read_text(encoding="utf-8"))
+    links = [link["href"] for link in page.all("a")]
+    assert links == ["a.html#image-0", "c.html#image-0", "a.html", "b.html", "c.html"]
+    assert "other: the first of 1 image that abs gets right" in page.text
+    assert "img-src data:" in next(tag["content"] for tag in page.all("meta") if "http-equiv" in tag)
