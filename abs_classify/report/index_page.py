@@ -101,6 +101,7 @@ def _entry(entry: IndexEntry) -> dict[str, Any]:
         "facts": "; ".join(facts),
         "base": bases[0] if bases else "",
         "rows": [_row(record) for record in entry.records],
+        "notes": head.details.notes,
     }
 
 

@@ -26,6 +26,8 @@ def _records(*methods: str) -> list[ResultRecord]:
 
 def test_each_page_is_linked_with_its_numbers(tmp_path: Path) -> None:
     records = _records("clip", "abs")
+    details = records[0].details.model_copy(update={"notes": ["by A. Author"]})
+    records[0] = records[0].model_copy(update={"details": details})
     path = write_index([IndexEntry("01-a b.html", records), IndexEntry("02.html", _records("wca"))], 2, tmp_path)
     page = Page(path.read_text(encoding="utf-8"))
     assert [link["href"] for link in page.all("a")] == ["01-a%20b.html", "02.html"]
@@ -34,6 +36,7 @@ def test_each_page_is_linked_with_its_numbers(tmp_path: Path) -> None:
     assert difference is not None
     assert p_value_text(difference.p_value) in page.text
     assert "Minus clip" in page.text
+    assert "by A. Author" in page.text
     assert "Warning" not in page.text
 
 
