@@ -43,7 +43,7 @@ def test_the_page_on_features_runs_in_order(capsys: pytest.CaptureFixture[str]) 
     run_page("features.md")
     said = capsys.readouterr().out
     assert "right on the other half: " in said
-    assert "20 (384,) " in said
+    assert "8 (384,) " in said
 
 
 @pytest.mark.slow
