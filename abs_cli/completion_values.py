@@ -328,6 +328,6 @@ def complete_command(_home: Home) -> Iterable[str]:
 @_completer(or_file=True)
 def complete_run(home: Home) -> Iterable[str]:
     """The runs in the results folder."""
-    from abs_classify.evaluation.run_folders import run_folders
+    from abs_classify.evaluation.run_folders import list_run_folders
 
-    return ["last", *(run.name for run in run_folders(home.results))]
+    return ["last", *(run.name for run in list_run_folders(home.results))]

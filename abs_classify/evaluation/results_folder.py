@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from abs_classify.evaluation.predictions import RunPredictions
 from abs_classify.evaluation.records import FORMAT, FORMAT_VERSION, PredictionFile, ResultRecord
-from abs_classify.evaluation.run_folders import run_folders
+from abs_classify.evaluation.run_folders import list_run_folders
 from abs_core.canonical import digest, sha256_bytes
 from abs_core.errors import AbsError, ResultError, StorageError, UnknownNameError
 from abs_core.extras import DISTRIBUTION, installed_version
@@ -90,7 +90,7 @@ class ResultsFolder:
 
     def runs(self) -> list[Path]:
         """The folders of all runs, oldest first."""
-        return run_folders(self.root)
+        return list_run_folders(self.root)
 
     def find(self, name: str) -> list[Path]:
         """The result files that a name stands for: a file, a folder of them, a run or the beginning of its id, `last`.
