@@ -52,8 +52,9 @@ IMAGE_EXTRAS  := openai filter-light classify datasets plots sharing signing emb
 demo: $(VENV)/.demo-ready
 	$(BIN)/abs demo --report demo
 
+# A process for each core, two at most: a test may take gigabytes. A file stays in one process, so what its tests share is made once.
 test: $(VENV)/.dev-ready
-	$(BIN)/python -m pytest --cov --cov-report=term
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=2 --dist=loadfile --cov --cov-report=term
 
 # What a change needs again and again: under two minutes on two cores. Torch gets one thread in each of the processes.
 test-fast: $(VENV)/.dev-ready

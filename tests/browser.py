@@ -21,7 +21,7 @@ CHROMIUM = next(
 
 
 # Seconds without a word from the browser, or until a page is there; a hang would tell nobody what is wrong.
-_PATIENCE = 60
+_PATIENCE = 180
 
 
 _KEY_CODES = {
@@ -175,6 +175,6 @@ def browser(profile: Path, size: tuple[int, int] = (1200, 900)) -> Iterator[Page
         yield page
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(120)
         os.close(to_browser[1])
         os.close(from_browser[0])

@@ -49,7 +49,7 @@ def transformers_serve(model: Path, scratch: Path) -> Iterator[RealServer]:
             yield RealServer(f"http://127.0.0.1:{port}/v1", str(model))
         finally:
             process.terminate()
-            process.wait(30)
+            process.wait(120)
 
 
 def free_port() -> int:

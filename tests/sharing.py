@@ -123,7 +123,7 @@ def race(
     racers = [python(_RACER, environment, str(home / "bundles"), location, *arguments, home.name) for home in homes]
     results = []
     for racer in racers:
-        out, err = racer.communicate(timeout=120)
+        out, err = racer.communicate(timeout=300)
         assert racer.returncode == 0, err
         results.append([tuple(outcome) for outcome in json.loads(out)])
     return results

@@ -37,10 +37,10 @@ def test_counting_ends_whatever_the_bytes(garbage: bytes) -> None:
 
 def test_a_file_of_very_many_scans_is_refused_at_once() -> None:
     data = jpeg_of_scans(1500, 1500, 20_000)
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(ImageError, match="'x' has too many scans"):
         load_image(data, "x")
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
     assert load_image(jpeg_of_scans(64, 64, 500), "x").pixels.size == (64, 64)
 
 

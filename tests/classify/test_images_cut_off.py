@@ -94,7 +94,7 @@ def test_changed_files_give_an_image_or_our_error_in_bounded_time(kind: str, dat
     for at in data.draw(st.lists(places, max_size=6)):
         changed[at] = data.draw(st.sampled_from([0, 1, 0x7F, 0x80, 0xFF]) | st.integers(0, 255))
     cut = data.draw(st.integers(0, len(changed)) | st.just(len(changed)))
-    start = time.perf_counter()
+    start = time.process_time()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for truncated in get_args(Truncated):
@@ -102,4 +102,4 @@ def test_changed_files_give_an_image_or_our_error_in_bounded_time(kind: str, dat
                 loaded = load_image(bytes(changed[:cut]), "x", truncated=truncated)
                 assert loaded.pixels.mode == "RGB"
                 assert min(loaded.pixels.size) > 0
-    assert time.perf_counter() - start < 20
+    assert time.process_time() - start < 20

@@ -224,7 +224,7 @@ def test_ctrl_c_keeps_what_was_paid_for_and_the_same_command_resumes(
     with generate.start(*arguments) as run:
         rewrite.server.wait_for(6)
         run.send_signal(signal.SIGINT)
-        out, err = run.communicate(timeout=30)
+        out, err = run.communicate(timeout=120)
     assert run.returncode == 130, err
     assert "STOPPED" in out
     paid = len(rewrite.server.seen)

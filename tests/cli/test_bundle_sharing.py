@@ -29,7 +29,7 @@ def run(home: Path, environment: dict[str, str], *args: str) -> Ran:
         capture_output=True,
         text=True,
         cwd=ROOT,
-        timeout=120,
+        timeout=300,
     )
     return Ran(done.returncode, done.stdout, done.stderr)
 

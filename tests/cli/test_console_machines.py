@@ -138,7 +138,7 @@ def broken():
     import time, warnings
     warnings.warn("old")
     os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(20)
+    time.sleep(120)
 real = m.cli.get_command
 m.cli.get_command = lambda ctx, name: broken if name == "broken" else real(ctx, name)
 m.cli.list_commands = lambda ctx: ["broken"]

@@ -32,7 +32,7 @@ def test_ctrl_c_keeps_what_is_under_way_and_leaves_a_partial_bundle(generate: Ge
     with generate.start(*arguments) as run:
         server.wait_for(12)
         run.send_signal(signal.SIGINT)
-        out, err = run.communicate(timeout=20)
+        out, err = run.communicate(timeout=120)
     assert run.returncode == 130, err
     assert "press Ctrl-C again" in err
     assert "PARTIAL: interrupted" in out
@@ -66,7 +66,7 @@ def test_a_scheduler_and_a_closed_terminal_end_it_like_ctrl_c(
                 while os.read(ours, 65536):
                     pass
             os.close(ours)
-        assert run.wait(timeout=30) == 130
+        assert run.wait(timeout=120) == 130
     assert not generate.bundle().header.complete
     assert 12 <= len(generate.journal()) == len(server.asked) == len(texts(generate.bundle())) < 40
     assert generate(NAMES, "--per-class", "10").code == 0
@@ -100,7 +100,7 @@ def test_a_second_ctrl_c_ends_it_at_once(generate: Generate, server: ChatScript)
 
     def behave(name: str, body: dict[str, Any]) -> ChatReply:
         if len(server.asked) > 3:
-            stalled.wait(30)
+            stalled.wait(120)
         return f"This {name} number {body['seed']} has a long tail."
 
     server.behave = behave
@@ -111,9 +111,9 @@ def test_a_second_ctrl_c_ends_it_at_once(generate: Generate, server: ChatScript)
         assert run.poll() is None
         started = time.monotonic()
         run.send_signal(signal.SIGINT)
-        out, _ = run.communicate(timeout=20)
+        out, _ = run.communicate(timeout=120)
     stalled.set()
-    assert time.monotonic() - started < 12
+    assert time.monotonic() - started < 60
     assert run.returncode == 130
     assert "3 sentences of 4 classes" in out
     assert len({name for name, _ in texts(generate.bundle())}) == 3

@@ -24,7 +24,7 @@ class InterruptedFinalizer:
 def run_until_interrupted() -> None:
     with ending_signals():
         InterruptedFinalizer()
-        time.sleep(30)
+        time.sleep(120)
 
 
 def test_an_interruption_in_a_finalizer_ends_the_run() -> None:
@@ -32,7 +32,7 @@ def test_an_interruption_in_a_finalizer_ends_the_run() -> None:
     start = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         run_until_interrupted()
-    assert time.monotonic() - start < 20
+    assert time.monotonic() - start < 60
     assert sys.unraisablehook is before
 
 

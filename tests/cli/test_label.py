@@ -5,11 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import os
-import random
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -158,35 +153,3 @@ def test_the_help_names_the_sub_commands(abs_command: Abs) -> None:
     for name in ("review", "merge", "learn", "export"):
         assert f"abs label {name}" in ran.out
         assert f"abs label {name} " in abs_command("label", name, "--help").out
-
-
-@pytest.mark.slow
-def test_a_run_that_is_killed_again_and_again_ends_with_the_same_rows(
-    small_clips: tuple[str, str], tmp_path: Path
-) -> None:
-    photos = tmp_path / "photos"
-    photos.mkdir()
-    for number in range(300):
-        colour(number).save(photos / f"{number:03}.png")
-
-    def command(home: str, out: str) -> list[str]:
-        return [
-            sys.executable, "-m", "abs_cli", "--home", str(tmp_path / home), "label", str(photos), "--out",
-            str(tmp_path / out), "--labels", "cat,car", "--model", small_clips[0], "--attention", "self",
-            "--threads", "1", "--method", "cupl",
-        ]  # fmt: skip
-
-    start = time.monotonic()
-    subprocess.run(command("home", "whole"), check=True, capture_output=True, cwd=ROOT, env=os.environ)
-    seconds = time.monotonic() - start
-    moments = random.Random(0)
-    for _ in range(4):
-        process = subprocess.Popen(
-            command("other", "killed"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT
-        )
-        time.sleep(seconds * moments.uniform(0.4, 1))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    subprocess.run(command("other", "killed"), check=True, capture_output=True, cwd=ROOT)
-    assert table(tmp_path / "killed") == table(tmp_path / "whole")
-    assert len(table(tmp_path / "whole")) == 300

@@ -147,7 +147,7 @@ def test_folders_of_splits_of_systems_and_of_annotations_are_told_apart() -> Non
 
 @pytest.mark.fuzz
 @given(st.lists(st.text(max_size=30) | st.from_regex(r"n\d{8}.?[a-z]*|\d{1,3}[._ ]\w+", fullmatch=True), max_size=6))
-@settings(max_examples=300, deadline=500)
+@settings(max_examples=300, deadline=20_000)
 def test_any_names_are_judged_without_an_error_and_keep_their_ids(texts: list[str]) -> None:
     given_classes = [ClassLabel(str(number), text) for number, text in enumerate(texts)]
     result, said = translated_names(given_classes)

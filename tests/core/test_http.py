@@ -146,7 +146,7 @@ def test_a_busy_server_is_asked_again_when_it_says(web: FileServer, target: Path
     web.behave = busy
     download(web.url, target, max_bytes=LIMIT)
     assert target.read_bytes() == DATA
-    assert 0.5 < times[1] - times[0] < 5
+    assert 0.5 < times[1] - times[0] < 20
 
 
 def test_a_server_that_asks_to_wait_for_hours_ends_the_download(web: FileServer, target: Path) -> None:

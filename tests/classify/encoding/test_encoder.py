@@ -203,7 +203,7 @@ def test_a_model_without_tokens_encodes_in_threads_too(
 @pytest.mark.parametrize(("threads", "count"), [(2, 9), (3, 3), (8, 5)])
 def test_threads_encode_side_by_side(threads: int, count: int) -> None:
     torch.set_num_threads(threads)
-    together = threading.Barrier(min(threads, count), timeout=10)
+    together = threading.Barrier(min(threads, count), timeout=60)
 
     class Meeting(_SmallModel):
         def encode_image(self, pixels: Tensor) -> Tensor:
@@ -278,12 +278,12 @@ def test_the_crops_of_few_images_are_cut_for_all_threads() -> None:
 
 
 def test_a_stream_that_is_left_leaves_no_threads() -> None:
-    before = threading.active_count()
+    before = set(threading.enumerate())
     requests = (EncodingRequest(LoadedImage("x", Image.new("RGB", (16, 16), "red"))) for _ in itertools.count())
     stream = stream_images(cast("Model", _SmallModel()), None, requests, [FullImage(), RandomCrops(5)])
     assert next(stream).features[RandomCrops(5)].shape == (5, 3)
     stream.close()  # type: ignore[attr-defined]
-    assert threading.active_count() == before
+    assert set(threading.enumerate()) <= before
     assert torch.get_num_threads() == 3
 
 

@@ -91,7 +91,7 @@ def test_what_is_taken_is_done_at_once(pattern: str, text: str) -> None:
         split = pre_tokenizers.Split(Regex(pattern), "isolated")
     except Exception:  # no expression at all
         return
-    start = time.perf_counter()
+    start = time.process_time()
     for sample in (text, "a" * 200, "ab" * 100, "a" * 199 + "!"):
         split.pre_tokenize_str(sample)
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2

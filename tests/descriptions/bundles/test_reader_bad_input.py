@@ -240,7 +240,7 @@ def test_broken_bundle_gets_a_clean_error(tmp_path: Path, case: str) -> None:
     breaking, line, words = BROKEN[case]
     path = tmp_path / "pets.jsonl"
     path.write_bytes(breaking(good_lines(tmp_path)))
-    started = time.perf_counter()
+    started = time.process_time()
     for reading in (read_bundle, load_descriptions, lambda p: [*iter_records(p)]):
         with pytest.raises(BundleError) as caught:
             reading(path)
@@ -249,7 +249,7 @@ def test_broken_bundle_gets_a_clean_error(tmp_path: Path, case: str) -> None:
         assert caught.value.remedy
         assert printable(str(caught.value)) == str(caught.value)
         assert len(caught.value.message) < 500 + len(str(path))
-    assert time.perf_counter() - started < 20
+    assert time.process_time() - started < 20
 
 
 def test_table_in_the_docs_is_what_is_said(tmp_path: Path) -> None:

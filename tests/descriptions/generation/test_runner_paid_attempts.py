@@ -47,7 +47,7 @@ from abs_descriptions.generation.runner import (
 
 pytest.importorskip("openai")
 pytestmark = pytest.mark.faults
-HASTE = RetryPolicy(attempts=4, first_wait=0.01, longest_wait=0.02, timeout=2)
+HASTE = RetryPolicy(attempts=4, first_wait=0.01, longest_wait=0.02, timeout=30)
 PROMPTS = PromptSet(id="p", version=1, description="d", prompts=({"id": "a", "text": "Tell {name}"},))
 NAMES = ["cat", "dog", "cow"]
 PLAN = GenerationPlan(per_class=2, parameters=Parameters(max_tokens=20))
@@ -148,8 +148,8 @@ def test_each_attempt_counts_with_what_it_states_or_with_the_most(
 
 
 def test_an_attempt_that_is_not_answered_in_time_counts_with_the_most(server: ChatServer) -> None:
-    server.behave = lambda number, body: good(body) if number else replace(EMPTY, delay=3)
-    outcome = ask(server, ASKED, timeout=0.5)
+    server.behave = lambda number, body: good(body) if number else replace(EMPTY, delay=5)
+    outcome = ask(server, ASKED, timeout=1.5)
     assert isinstance(outcome, Reply)
     assert outcome.lost == MOST
 
@@ -347,7 +347,7 @@ def test_a_run_resumed_after_a_kill_counts_the_same(server: ChatServer, tmp_path
 
 
 def wait_for(there: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not there() and time.monotonic() < deadline:
         time.sleep(0.01)
     assert there()

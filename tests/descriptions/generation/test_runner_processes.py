@@ -75,7 +75,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 class Handler(BaseHTTPRequestHandler):
     def do_POST(self):
         asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        time.sleep(0.02)
+        time.sleep(0.05)
         text = f"The {asked['messages'][-1]['content'][5:]} with the seed {asked['seed']} has a tail."
         print(text, flush=True)
         message = {"role": "assistant", "content": text}
@@ -99,7 +99,7 @@ def test_a_run_that_is_killed_again_and_again_gives_the_same_and_pays_nothing_tw
     log = tmp_path / "log"
     with log.open("wb") as stream, subprocess.Popen([sys.executable, "-c", STUB], stdout=stream) as server:
         try:
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + 300
             while not log.read_text() and time.monotonic() < deadline:
                 time.sleep(0.05)
             url = f"http://127.0.0.1:{log.read_text().split()[0]}/v1"
@@ -107,7 +107,7 @@ def test_a_run_that_is_killed_again_and_again_gives_the_same_and_pays_nothing_tw
             paid = len(log.read_text().splitlines()) - 1
             assert paid == 80
             path, kills = tmp_path / "killed.jsonl", 0
-            for size in (3, 20, 50):
+            for size in (3, 20, 40):
                 kills += _kill_at(path, url, size)
             assert kills == 3
             assert _run(path, url) == whole

@@ -34,7 +34,7 @@ class Client:
 
     def __init__(self, url: str) -> None:
         self.address = urlsplit(url)
-        self.connection = http.client.HTTPConnection("127.0.0.1", self.address.port, timeout=20)
+        self.connection = http.client.HTTPConnection("127.0.0.1", self.address.port, timeout=120)
         CONNECTIONS.append(self.connection)
         _, headers, _ = self.ask("GET", f"/?{self.address.query}")
         self.cookie = headers["Set-Cookie"].split(";")[0]
@@ -334,7 +334,7 @@ def test_ctrl_c_ends_it_cleanly(folder: LabelFolder) -> None:
     assert process.stdout is not None
     Client(process.stdout.readline().strip()).get("/api/run")
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=20)
+    _, said = process.communicate(timeout=120)
     assert process.returncode == 0
     assert "abs label merge" in said
     assert "Traceback" not in said

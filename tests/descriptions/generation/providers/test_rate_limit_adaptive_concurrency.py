@@ -74,7 +74,7 @@ def requests(count: int) -> list[Request]:
     return [Request((Message("user", "A cat?"),), Parameters(max_tokens=20), sample) for sample in range(count)]
 
 
-@pytest.mark.parametrize(("seconds", "timeout"), [(0.1, 1.0), (0.02, 300.0)])
+@pytest.mark.parametrize(("seconds", "timeout"), [(0.2, 2.0), (0.02, 300.0)])
 def test_nothing_is_sent_twice_to_a_server_that_answers_one_at_a_time(
     no_ambient_key: None, seconds: float, timeout: float
 ) -> None:
