@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -11,7 +12,7 @@ from typing import Any
 
 import parity
 import pytest
-from support import colour, save_small_clip
+from support import colour, save_small_clip, share_vocabulary
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # a shell without job control starts what runs in the background so, and the tests of Ctrl-C would press in vain
@@ -33,11 +34,26 @@ else:
     settings.load_profile("any-machine")
 
 
+_frozen = 0
+
+
+@pytest.fixture(scope="module", autouse=True)
+def frozen_modules() -> None:
+    """Every evaluation collects garbage: looking through all imported modules each time would take half of it."""
+    global _frozen
+    if len(sys.modules) > _frozen + 100:
+        gc.collect()
+        gc.freeze()
+        _frozen = len(sys.modules)
+
+
 @pytest.fixture(scope="session")
-def small_clips(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+def small_clips(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
     """Two small open_clip models with random weights, by name."""
     folders = [save_small_clip(tmp_path_factory.mktemp("clip") / str(seed), seed) for seed in range(2)]
-    return f"local-dir:{folders[0]}", f"local-dir:{folders[1]}"
+    with pytest.MonkeyPatch.context() as patch:
+        share_vocabulary(patch)
+        yield f"local-dir:{folders[0]}", f"local-dir:{folders[1]}"
 
 
 @pytest.fixture
