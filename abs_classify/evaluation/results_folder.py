@@ -17,7 +17,7 @@ from abs_classify.evaluation.run_folders import list_run_folders
 from abs_core.canonical import digest, sha256_bytes
 from abs_core.errors import AbsError, ResultError, StorageError, UnknownNameError
 from abs_core.extras import DISTRIBUTION, installed_version
-from abs_core.files import ensure_writable, is_file, is_folder, publish, sha256_file, storage_errors
+from abs_core.files import ensure_writable, is_file, is_folder, open_regular, publish, sha256_file, storage_errors
 from abs_core.text import json_text
 
 __all__ = [
@@ -312,7 +312,7 @@ def read_result(path: Path) -> ResultRecord:
         StorageError: it cannot be read.
         ResultError: it is no result file, is damaged, or is of another format version.
     """
-    with storage_errors(path, "read"), path.open("rb") as stream:
+    with storage_errors(path, "read"), open_regular(path) as stream:
         data = stream.read(_LARGEST + 1)
     shown = str(path)
     if len(data) > _LARGEST:

@@ -262,6 +262,9 @@ class LabelFolder:
             with closing(base):
                 if write:
                     base.executescript(_SCHEMA)
+                # a view of that name could take for ever, and what runs in SQLite cannot be interrupted
+                if base.execute("SELECT 1 FROM sqlite_schema WHERE name = 'rows' AND type <> 'table'").fetchone():
+                    raise sqlite3.DatabaseError("rows is not a table")
                 yield base
         except sqlite3.Error as error:
             raise _database_error(path, error) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -113,3 +114,9 @@ def test_a_damaged_file_does_not_hide_a_run(bench: Bench, seven: Path) -> None:
     files[0].write_text("{}")
     (summary,) = ResultsFolder(bench.results).summaries()
     assert (summary.results, summary.unreadable) == (1, 1)
+
+
+def test_a_pipe_is_no_result_and_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.json")
+    with pytest.raises(StorageError, match=r"cannot read .*x\.json': not a regular file"):
+        read_result(tmp_path / "x.json")

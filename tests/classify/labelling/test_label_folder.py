@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ from abs_classify.labelling import label_folder
 from abs_classify.labelling.label_folder import LabelFolder, RowQuery
 from abs_classify.labelling.locations import ImageLocation
 from abs_classify.labelling.rows import ClassConfidence, LabelRow
-from abs_core.errors import ResultError, UsageError
+from abs_core.errors import ResultError, StorageError, UsageError
 from abs_core.labels import ClassLabel
 
 
@@ -60,3 +62,10 @@ def test_a_folder_that_is_none_or_damaged_is_an_error_with_its_name(folder: Labe
     (folder.path / "run.json").write_text('{"format": "abs-labels", "format_version": 99, "classes": []}')
     with pytest.raises(ResultError, match="version 99"):
         LabelFolder.open(folder.path)
+
+
+def test_a_view_in_place_of_the_rows_is_not_read(folder: LabelFolder) -> None:
+    with closing(sqlite3.connect(folder.path / "rows.sqlite")) as base:
+        base.executescript("ALTER TABLE rows RENAME TO others; CREATE VIEW rows AS SELECT * FROM others")
+    with pytest.raises(StorageError, match="rows is not a table"):
+        folder.count()
