@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
-import time
 import zipfile
 from pathlib import Path
 
@@ -81,6 +81,12 @@ def test_the_installed_wheel_works(installed: Path, tmp_path: Path, shared_cache
     assert "textures@1.0.0#sha256:" in listed.stdout
 
 
+def processor_seconds() -> float:
+    """What processes that have ended took; a busy machine makes them wait, but not compute more."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
 def test_help_starts_fast_and_without_torch(installed: Path, tmp_path: Path) -> None:
     code = (
         "import sys\nfrom abs_cli.main import cli\n"
@@ -89,7 +95,7 @@ def test_help_starts_fast_and_without_torch(installed: Path, tmp_path: Path) -> 
     )
     times = []
     for _ in range(5):
-        start = time.perf_counter()
+        start = processor_seconds()
         done = subprocess.run(
             [sys.executable, "-c", code],
             capture_output=True,
@@ -97,8 +103,8 @@ def test_help_starts_fast_and_without_torch(installed: Path, tmp_path: Path) -> 
             check=True,
             env={**os.environ, "PYTHONPATH": str(installed)},
         )
-        times.append(time.perf_counter() - start)
+        times.append(processor_seconds() - start)
     assert "gen-descriptions" in done.stdout
     assert done.stderr == ""
-    # the promise is a quarter of a second; a loaded machine gets some more
+    # the promise is a quarter of a second; a slower machine gets some more
     assert min(times) < 0.5
