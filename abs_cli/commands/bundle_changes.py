@@ -153,6 +153,10 @@ def yank_command(home: Home, reference: str, reason: str | None, undo: bool) -> 
     click.echo(f"{yank.name}@{yank.version}#{yank.digest}")
     if all(store.yank_of(manifest) for manifest in store.list(yank.name)):
         note(f"every version of {yank.name} is yanked now; {yank.name!r} without a version is refused from now on")
+    else:
+        meant = store.resolve(yank.name)
+        note(f"{yank.name!r} alone means {meant.name}@{meant.version} now")
+    note(f"places that have it learn of the yank by: abs bundle push {yank.name}@{yank.version} LOCATION")
 
 
 @click.command("renumber")

@@ -195,6 +195,7 @@ def push_command(home: Home, reference: str, location: str | None, with_parents:
     """
     from abs_descriptions.bundles.remotes import Remotes
     from abs_descriptions.bundles.sharing import copy_bundles
+    from abs_descriptions.bundles.signatures import has_signature
 
     store, remote = (
         Repository.local(home.bundles),
@@ -203,7 +204,8 @@ def push_command(home: Home, reference: str, location: str | None, with_parents:
     refuse_shipped(store, reference)
     if key is not None:
         reference = sign_with(store, reference, key)
-    for bundle in copy_bundles(reference, store, remote, with_parents=with_parents):
+    copied = copy_bundles(reference, store, remote, with_parents=with_parents)
+    for bundle in copied:
         note(f"{'pushed to' if bundle.is_new else 'already in'} {remote.address}")
         _print_copied(bundle, "the local store", remote.address)
         for fork in bundle.forks:
@@ -213,6 +215,13 @@ def push_command(home: Home, reference: str, location: str | None, with_parents:
                 f"other's changes; `abs bundle pull {version}{f' {location}' if location else ''}` and `abs bundle "
                 f"merge {bundle.manifest.name}@{bundle.manifest.version} {version}` join both"
             )
+    parents = [bundle.manifest for bundle in copied[1:]]
+    unsigned = [f"{parent.name}@{parent.version}" for parent in parents if not has_signature(store, parent)]
+    if key is not None and unsigned:
+        note(
+            f"{', '.join(unsigned)}: nobody signed these, so that `abs bundle pull --with-parents --verify` refuses "
+            f"them; to vouch for one as well: `abs bundle sign {unsigned[0]} --key {key}`, and push again"
+        )
 
 
 @click.command("pull")
@@ -253,6 +262,8 @@ def _print_copied(bundle: CopiedBundle, source: str, target: str) -> None:
     click.echo(str(bundle.manifest))
     if bundle.yanked is not None:
         warn(f"{bundle.manifest.name}@{bundle.manifest.version} is yanked: {bundle.yanked}")
+    for yank in bundle.yanks:
+        warn(f"{yank.name}@{yank.version}, which {target} has, is yanked there as well now: {yank.reason}")
     for parent in bundle.missing:
         note(f"its parent {parent} is not in {source}")
     if bundle.left_behind:

@@ -495,7 +495,7 @@ def find_forks(store: Repository, place: Repository, pushed: Manifest) -> list[M
         pushed: the version.
 
     Returns:
-        The highest first.
+        The highest first, without those that others of them were made of.
     """
     graph = _VersionGraph(store)
     node = graph.find(str(pushed))
@@ -508,13 +508,16 @@ def find_forks(store: Repository, place: Repository, pushed: Manifest) -> list[M
     try:
         newer = [version for version in reversed(place.versions(pushed.name)) if version > base]
         manifests = [place.resolve(f"{pushed.name}@{version}") for version in newer[:_MAX_FORKS]]
-        return [
-            manifest
-            for manifest in manifests
-            if str(manifest) not in {*known, str(pushed)}
-            and place.yank_of(manifest) is None
-            and not _is_made_of(place, graph, manifest, str(pushed))
-        ]
+        forks: list[Manifest] = []
+        for manifest in manifests:
+            if (
+                str(manifest) not in {*known, str(pushed)}
+                and place.yank_of(manifest) is None
+                and not any(_is_made_of(place, graph, fork, str(manifest)) for fork in forks)
+                and not _is_made_of(place, graph, manifest, str(pushed))
+            ):
+                forks.append(manifest)
+        return forks
     except AbsError:
         return []
 

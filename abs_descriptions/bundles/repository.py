@@ -140,7 +140,7 @@ class Repository:
 
     def versions(self, name: str) -> Sequence[Version]:
         """The versions of a bundle by semantic precedence, yanked ones as well; errors as ``names``."""
-        return self._versions_and_yanks(name)[0]
+        return self.versions_and_yanks(name)[0]
 
     def list(self, name: str | None = None) -> list[Manifest]:
         """All versions, by name and then by semantic precedence; of one name if it is given.
@@ -164,7 +164,7 @@ class Repository:
         for listed in self.names() if name is None else [name]:
             if len(wanted) > limit:
                 break
-            versions, yanked = self._versions_and_yanks(listed)
+            versions, yanked = self.versions_and_yanks(listed)
             wanted += [(listed, str(version), str(version) in yanked) for version in versions]
         with ThreadPoolExecutor(_CONCURRENCY) as pool:
             entries = list(pool.map(lambda version: self._catalogue_entry(*version), wanted[:limit]))
@@ -445,7 +445,8 @@ class Repository:
             raise UsageError(f"nothing can be removed from {self.address} here", remedy="Use the tools of that service")
         return self._storage
 
-    def _versions_and_yanks(self, name: str) -> tuple[Sequence[Version], set[str]]:
+    def versions_and_yanks(self, name: str) -> tuple[Sequence[Version], set[str]]:
+        """As ``versions``, and those of which a yank is there, unread."""
         if name_problem(name) is not None:
             return [], set()
         files = self._storage.names(f"{VERSIONS}/{name}")
@@ -455,7 +456,7 @@ class Repository:
 
     def _best_version(self, name: str) -> str | None:
         """The version that a bare name means, see ``resolve``; None if there is no version."""
-        versions, yanked = self._versions_and_yanks(name)
+        versions, yanked = self.versions_and_yanks(name)
         for version in sorted(versions, key=lambda v: (not v.pre, v), reverse=True):
             if str(version) not in yanked or not self._is_yanked(name, str(version)):
                 return str(version)

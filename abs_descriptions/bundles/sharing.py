@@ -15,12 +15,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from abs_core.canonical import canonical_json
-from abs_core.errors import AbsError, StorageError, UnknownNameError
+from abs_core.errors import AbsError, BundleError, StorageError, UnknownNameError
 from abs_core.files import publish, remove_leftovers, storage_errors
 from abs_core.permissions import create_folder
 from abs_descriptions.bundles.history import find_forks, has_version
-from abs_descriptions.bundles.manifest import Manifest
+from abs_descriptions.bundles.manifest import Manifest, Yank
 from abs_descriptions.bundles.reader import read_header
+from abs_descriptions.bundles.references import parse_reference
 from abs_descriptions.bundles.repository import Repository
 from abs_descriptions.bundles.signatures import copy_signatures, verify_bundle
 from abs_descriptions.bundles.signers import AllowedSigners
@@ -46,6 +47,7 @@ class CopiedBundle:
         signers: those of the allowed signers who vouch for it; empty where nobody asked.
         left_behind: those of the parents that were not to be copied with it and that the target lacks.
         forks: of the bundle that was asked for and copied to a shared place, what ``find_forks`` finds there.
+        yanks: of the bundle that was asked for by its name alone, those of other versions that were copied with it.
     """
 
     manifest: Manifest
@@ -56,6 +58,7 @@ class CopiedBundle:
     signers: Sequence[str] = ()
     left_behind: list[str] = field(default_factory=list)
     forks: list[Manifest] = field(default_factory=list)
+    yanks: list[Yank] = field(default_factory=list)
 
 
 def copy_bundles(
@@ -69,7 +72,8 @@ def copy_bundles(
     """Copy a bundle, its rejected completions, its yank and its signatures. Copying it again changes nothing.
 
     ``abs bundle push`` copies from the local store to a shared place, ``abs bundle pull`` the other way. A local store
-    notes in ``pulls.jsonl`` what it got from where.
+    notes in ``pulls.jsonl`` what it got from where. What a name alone means depends on yanks: with it go those of other
+    versions that the target has.
 
     Args:
         reference: of the bundle.
@@ -105,6 +109,8 @@ def copy_bundles(
                 raise
     if not with_parents:
         copied[0].left_behind.extend(parent for parent in copied[0].parents if not has_version(target, parent))
+    if parse_reference(reference).version is None:
+        copied[0].yanks.extend(_copy_yanks(copied[0].manifest.name, source, target))
     if target.root is None:
         copied[0].forks.extend(find_forks(source, target, copied[0].manifest))
     return copied
@@ -135,6 +141,22 @@ def _copy(reference: str, source: Repository, target: Repository, signers: Allow
         _logger.warning("the signatures of %s@%s were not copied: %s", manifest.name, manifest.version, error)
     reasons = dict.fromkeys(known.reason for known in (yank, existing_yank) if known is not None)
     return CopiedBundle(manifest, is_new, "; ".join(reasons) or None, parents, signers=vouching)
+
+
+def _copy_yanks(name: str, source: Repository, target: Repository) -> Iterator[Yank]:
+    """Yank in the target what the source has yanked of a name; those that the target did not have."""
+    versions, known = target.versions_and_yanks(name)
+    wanted = source.versions_and_yanks(name)[1] - known
+    for version in versions:
+        if str(version) not in wanted:
+            continue
+        try:
+            yank = source.yank_of(target.resolve(f"{name}@{version}"))
+        except BundleError:  # of other bytes under the same number, or broken: whoever names it there is told
+            continue
+        if yank is not None:
+            target.publish_yank(yank)
+            yield yank
 
 
 @contextmanager

@@ -26,7 +26,7 @@ from abs_descriptions.bundles.signers import AllowedSigners, Signer
 from abs_descriptions.bundles.ssh_signatures import SshSignature, fingerprint, parse_signature, read_private_key
 from abs_descriptions.bundles.storage.base import fetch
 
-__all__ = ["NAMESPACE", "add_signature", "copy_signatures", "sign_bundle", "verify_bundle"]
+__all__ = ["NAMESPACE", "add_signature", "copy_signatures", "has_signature", "sign_bundle", "verify_bundle"]
 
 _logger = logging.getLogger(__name__)
 
@@ -130,6 +130,15 @@ def verify_bundle(repository: Repository, manifest: Manifest, allowed: AllowedSi
         f"{version} is not signed by an allowed signer: {reason}",
         remedy="Ask whoever maintains it to sign it with `abs bundle sign`, and do not use it before",
     )
+
+
+def has_signature(repository: Repository, manifest: Manifest) -> bool:
+    """Whether anything lies beside a version that is named as a signature of it; nothing is checked.
+
+    Raises:
+        StorageError: the repository cannot be read.
+    """
+    return bool(_list(repository, manifest))
 
 
 def copy_signatures(manifest: Manifest, source: Repository, target: Repository) -> int:

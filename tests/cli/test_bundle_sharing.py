@@ -109,6 +109,18 @@ def test_a_yank_is_shown_wherever_the_version_goes(
     assert pulled.err.splitlines()[-1] == "warning: pets@1.0.0 is yanked: dogs\\x1b[31m in it"
     assert "YANKED: dogs\\x1b[31m in it" in theirs("bundle", "ls").out
 
+    add(abs_command.home, "A third cat.", "1.2.0")
+    for reference in ("pets@1.1.0", "pets@1.2.0"):
+        abs_command("bundle", "push", reference, shared)
+    theirs("bundle", "pull", "pets", shared)
+    yanked = abs_command("bundle", "yank", "pets@1.2.0", "--reason", "a third")
+    assert "'pets' alone means pets@1.1.0 now" in yanked.err
+    assert "learn of the yank by: abs bundle push pets@1.2.0 LOCATION" in yanked.err
+    assert "pets@1.2.0, which " in abs_command("bundle", "push", "pets", shared).err
+    told = theirs("bundle", "pull", "pets", shared)
+    assert told.out == f"{new}\n"
+    assert "pets@1.2.0, which the local store has, is yanked there as well now: a third" in told.err
+
 
 @pytest.mark.parametrize("kind", PLACES)
 @pytest.mark.slow

@@ -32,6 +32,16 @@ def test_a_signed_bundle_is_pushed_pulled_and_validated(
     refused = theirs("bundle", "validate", "pets", "--verify", bob)
     assert (refused.code, refused.out) == (2, "")
 
+    child = add(abs_command.home, "A child.", "1.1.0", parents=[str(entry)])
+    add(abs_command.home, "A grandchild.", "1.2.0", parents=[str(child)])
+    family = abs_command("bundle", "push", "pets", shared, "--sign", key, "--with-parents")
+    assert "pets@1.1.0: nobody signed these" in family.err, "1.0.0 was signed before"
+    assert f"`abs bundle sign pets@1.1.0 --key {key}`" in family.err
+    assert "pets@1.1.0 in " in theirs.refuses("bundle", "pull", "pets", shared, "--with-parents", "--verify", ada)
+    abs_command("bundle", "sign", "pets@1.1.0", "--key", key)
+    assert "nobody signed" not in abs_command("bundle", "push", "pets", shared, "--sign", key, "--with-parents").err
+    assert theirs("bundle", "pull", "pets", shared, "--with-parents", "--verify", ada).code == 0
+
     theirs("bundle", "remote", "add", "team", shared, "--signers", bob)
     assert "signed by keys that are not in" in theirs.refuses("bundle", "pull", "pets", "team")
     assert theirs("bundle", "pull", "pets", "team", "--verify", ada).code == 0

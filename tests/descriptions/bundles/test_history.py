@@ -197,6 +197,15 @@ class TestForks:
         place.yank("pets@1.1.0", "wrong cats")
         assert find_forks(store_of(tmp_path / "a"), place, ours) == []
 
+    def test_of_a_line_of_versions_the_last_alone_is_named(self, tmp_path: Path) -> None:
+        first = add(tmp_path / "a")
+        second = add(tmp_path / "b", "Second.", "1.1.0", parents=[str(first)])
+        third = add(tmp_path / "b", "Third.", "1.2.0", parents=[str(second)])
+        for reference in ("pets@1.1.0", "pets@1.2.0"):
+            send(tmp_path / "b", tmp_path / "shared", reference)
+        ours, place = add(tmp_path / "a", "Ours.", "1.3.0", parents=[str(first)]), tmp_path / "shared"
+        assert find_forks(store_of(tmp_path / "a"), Repository.open(str(place)), ours) == [third]
+
     def test_what_was_made_of_ours_through_a_version_that_only_the_place_has(self, tmp_path: Path) -> None:
         first = add(tmp_path / "a")
         second = add(tmp_path / "b", "Second.", "1.1.0", parents=[str(first)])

@@ -87,6 +87,35 @@ def test_a_yank_reaches_those_who_have_the_version(place: Repository, tmp_path: 
     assert yank.reason == "wrong cats"
 
 
+def test_a_name_alone_takes_the_yanks_that_decide_what_it_means(place: Repository, tmp_path: Path) -> None:
+    add(tmp_path / "a")
+    second = add(tmp_path / "a", "Cats in a row.", "1.1.0")
+    for reference in ("pets@1.0.0", "pets@1.1.0"):
+        send(tmp_path / "a", place, reference)
+    theirs = store_of(tmp_path / "b")
+    take(tmp_path / "b", place)
+    yank = store_of(tmp_path / "a").yank("pets@1.1.0", "rows of cats")
+
+    assert send(tmp_path / "a", place, "pets@1.0.0")[0].yanks == [], "a version is no word about others"
+    assert place.yank_of(second) is None
+    assert send(tmp_path / "a", place, "pets")[0].yanks == [yank]
+    assert theirs.resolve("pets") == second
+    assert take(tmp_path / "b", place, "pets")[0].yanks == [yank]
+    assert str(theirs.resolve("pets")).startswith("pets@1.0.0#")
+    assert take(tmp_path / "b", place, "pets")[0].yanks == [], "it is there"
+    assert take(tmp_path / "c", place, "pets")[0].yanks == [], "who lacks the version needs no yank of it"
+
+
+def test_a_yank_of_other_bytes_under_the_same_number_stays_where_it_is(tmp_path: Path) -> None:
+    for home, text in (("a", "A cat."), ("b", "Another cat.")):
+        add(tmp_path / home, text, "1.1.0")
+        add(tmp_path / home, "Shared.")
+    send(tmp_path / "a", tmp_path / "shared", "pets@1.1.0")
+    store_of(tmp_path / "b").yank("pets@1.1.0", "wrong cats")
+    assert send(tmp_path / "b", tmp_path / "shared", "pets")[0].yanks == []
+    assert Repository.open(str(tmp_path / "shared")).resolve("pets").version == "1.1.0"
+
+
 @pytest.mark.slow
 def test_parents_travel_when_they_are_asked_for(place: Repository, tmp_path: Path) -> None:
     home = tmp_path / "a"
