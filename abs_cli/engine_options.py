@@ -8,6 +8,7 @@ from typing import Any, TypeVar, cast
 
 import click
 
+from abs_cli.settings import without_settings
 from abs_core.errors import UsageError
 
 __all__ = ["engine_options"]
@@ -72,7 +73,8 @@ def _chosen_engine(name: str, given: Mapping[str, Any]) -> Any:
     Raises:
         UsageError: an option of Ray without it.
     """
-    chosen = {option: value for option, value in given.items() if value is not None}
+    usable = without_settings(given) if name == "local" else given
+    chosen = {option: value for option, value in usable.items() if value is not None}
     if name == "local":
         if chosen:
             raise UsageError(

@@ -14,6 +14,7 @@ import click
 
 from abs_cli.completion_values import complete_language_model, complete_provider, complete_variable
 from abs_cli.options import JsonObject, NumberOrNone
+from abs_cli.settings import without_settings
 from abs_core.errors import UsageError
 from abs_core.home import Home
 
@@ -88,7 +89,7 @@ class LanguageModelOptions:
         Raises:
             UsageError: an option that the backend lacks, or that must have another form.
         """
-        from abs_descriptions.generation.providers.registry import ProviderOptions, build_provider
+        from abs_descriptions.generation.providers.registry import PROVIDERS, ProviderOptions, build_provider
 
         variable = self.key_variable
         # A user who gives the key itself must not find it in a log.
@@ -97,8 +98,12 @@ class LanguageModelOptions:
                 "--key-variable must be the name of an environment variable that is set",
                 remedy="Put the key into a variable such as MY_KEY, and give that name, not the key",
             )
-        options = {**{name: getattr(self, name) for name in _PROVIDER_OPTIONS}, **further}
-        given = {name: value for name, value in options.items() if value is not None}
+        options = {**{f"_language_{name}": getattr(self, name) for name in _PROVIDER_OPTIONS}, **further}
+        if self.backend in PROVIDERS:
+            known = PROVIDERS[self.backend].options
+            idle = [name for name in options if name.removeprefix("_language_") not in known]
+            options |= without_settings({name: options[name] for name in idle})
+        given = {name.removeprefix("_language_"): value for name, value in options.items() if value is not None}
         # A cache may be emptied; the records of paid batches stay with the journals.
         keep = home.journals if self.backend == "openai-batch" else home.cache / "derived"
         return build_provider(self.backend, ProviderOptions(**given, keep=keep))

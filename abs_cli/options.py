@@ -22,7 +22,8 @@ from abs_cli.completion_values import (
     complete_model,
 )
 from abs_cli.plugin_options import plugin_option
-from abs_core.errors import ResultError, UsageError
+from abs_cli.settings import without_settings
+from abs_core.errors import ResultError, UnknownNameError, UsageError
 from abs_core.home import Home
 
 if TYPE_CHECKING:
@@ -359,6 +360,9 @@ def views_options(function: F) -> F:
     ) -> Any:
         given = {"agreement": agreement, "stopping": stopping, "calibration": calibration}
         given |= {name: options.pop(name, None) for name in ("budget_views", "budget_seconds")}
+        if not _samples_views(options.get("methods") or [options.get("method")]):
+            given = without_settings({"views": views, **given})
+            views = given.pop("views")
         return function(*arguments, views=_chosen_views(views, given), **options)
 
     chosen: Any = with_views
@@ -417,6 +421,15 @@ def budget_options(function: F) -> F:
     ):
         function = option(function)
     return function
+
+
+def _samples_views(methods: Sequence[str | None]) -> bool:
+    from abs_classify.methods.table import samples_views
+
+    try:
+        return None in methods or samples_views(method for method in methods if method is not None)
+    except (UnknownNameError, UsageError):  # of a plug-in, or wrong: the command says so
+        return True
 
 
 def _chosen_views(views: Any, given: Mapping[str, Any]) -> Any:

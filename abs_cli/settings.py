@@ -42,6 +42,7 @@ __all__ = [
     "validate_table",
     "validate_tables",
     "variables_of",
+    "without_settings",
 ]
 
 #: The table of options that several commands have.
@@ -105,6 +106,9 @@ _SETS_ASIDE: Mapping[str, tuple[str, ...]] = {
 _META = "abs_cli.settings"
 _FILES, _PROBLEM, _SOURCES = f"{_META}.files", f"{_META}.problem", f"{_META}.sources"
 
+# where click has the value of a setting from
+_ORIGINS = (click.core.ParameterSource.ENVIRONMENT, click.core.ParameterSource.DEFAULT_MAP)
+
 # the commands that help where the configuration is broken
 _WITHOUT_FILES = ("config", "completion", "doctor")
 
@@ -160,8 +164,8 @@ def apply_common_settings(context: click.Context, command: click.Group, args: Se
     try:
         context.meta[_FILES] = find_settings_files()
         for file in context.meta[_FILES]:
-            _raise_first(validate_tables(file, command.list_commands(context)))
-            _raise_first(validate_table(file, (), command))
+            _raise_first(context, validate_tables(file, command.list_commands(context)))
+            _raise_first(context, validate_table(file, (), command))
         settings = settings_of(command, (), context.meta[_FILES], args)
     except AbsError as error:
         context.meta[_FILES], context.meta[_PROBLEM] = [], error
@@ -193,7 +197,7 @@ def apply_settings(context: click.Context, name: str, command: click.Command, ar
     else:
         files = context.meta.get(_FILES, [])
     for file in files:
-        _raise_first(validate_table(file, path, command))
+        _raise_first(context, validate_table(file, path, command))
     # also where there is nothing: an option of the group may have the name of the command, as --cache has
     context.default_map = {**(context.default_map or {}), name: {}}
     if isinstance(command, click.Group):
@@ -203,8 +207,9 @@ def apply_settings(context: click.Context, name: str, command: click.Command, ar
     return _local_remark(settings)
 
 
-def _raise_first(problems: Iterator[AbsError]) -> None:
+def _raise_first(context: click.Context, problems: Iterator[AbsError]) -> None:
     for problem in problems:
+        context.meta[_PROBLEM] = problem
         raise problem
 
 
@@ -259,9 +264,29 @@ def setting_source(error: click.BadParameter) -> str | None:
     if not isinstance(option, click.Option) or context is None or option.name is None:
         return None
     name, setting = context.meta.get(_SOURCES, {}).get(id(option), ("", None))
-    origins = (click.core.ParameterSource.ENVIRONMENT, click.core.ParameterSource.DEFAULT_MAP)
-    is_set = setting is not None and context.get_parameter_source(option.name) in origins
+    is_set = setting is not None and context.get_parameter_source(option.name) in _ORIGINS
     return _described(name, setting) if is_set else None
+
+
+def without_settings(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of the running command with None for each that a variable or a file sets.
+
+    A setting is for many commands: where it has no effect it is left out, while on the command line it is an error.
+
+    Args:
+        values: by the names that the options have in Python.
+    """
+    context = click.get_current_context(silent=True)
+    if context is None:
+        return dict(values)
+    settings = {
+        option.name
+        for option in context.command.params
+        if id(option) in context.meta.get(_SOURCES, {})
+        and option.name is not None
+        and context.get_parameter_source(option.name) in _ORIGINS
+    }
+    return {name: None if name in settings else value for name, value in values.items()}
 
 
 def _described(name: str, setting: Setting) -> str:
@@ -282,6 +307,8 @@ def name_sources(context: click.Context, error: AbsError) -> None:
         context: of the command, or one above it.
         error: of which only the message changes.
     """
+    if error is context.meta.get(_PROBLEM):
+        return  # it begins with the line of the file
     text = f"{error.message} {error.remedy}"
     sources = [
         _described(name, setting)

@@ -16,7 +16,7 @@ its row, ``abs-200(temperature=0.05)``; see ``parameters.py`` for which there ar
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
@@ -81,6 +81,7 @@ __all__ = [
     "get_method",
     "plan_methods",
     "register",
+    "samples_views",
     "with_parameters",
     "with_view_count",
 ]
@@ -386,6 +387,12 @@ class MethodPlan:
         return list(notes)
 
 
+def samples_views(methods: Iterable[str | Method]) -> bool:
+    """Whether a number of views has an effect on any of the methods; errors as ``get_method``."""
+    chosen = [get_method(method) if isinstance(method, str) else method for method in methods]
+    return any(view.kind != "whole" for method in chosen for view in method.views)
+
+
 def plan_methods(
     methods: Sequence[str | Method],
     label_space: LabelSpace,
@@ -423,7 +430,7 @@ def plan_methods(
         if isinstance(method.texts, RandomWords):
             method = dataclasses.replace(method, texts=dataclasses.replace(method.texts, seed=seed))
         planned[method] = method.texts.build(inputs)
-    if views is not None and all(view.kind == "whole" for method in planned for view in method.views):
+    if views is not None and not samples_views(planned):
         names = ", ".join(method.name for method in planned)
         raise UsageError(
             f"views has no effect on methods that use only the full image: {names}",

@@ -48,6 +48,51 @@ def test_the_line_is_named(setting: str, command: tuple[str, ...], own: Path, ab
     assert message.count(str(own)) == 1
 
 
+def test_the_line_that_a_file_may_not_have_is_named_alone(
+    own: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(own, "")
+    Path("abs.toml").write_text("[defaults]\nhome = '/tmp'\n")
+    monkeypatch.setenv("ABS_HOME", str(own.parent / "home"))
+    with pytest.raises(SystemExit):
+        main(["bundle", "ls"])
+    assert capsys.readouterr().err.startswith(f"abs: error: {own.parent / 'work' / 'abs.toml'}, line 2: ")
+
+
+@pytest.mark.parametrize(
+    ("setting", "command", "idle"),
+    [
+        ("[eval]\nviews = 4", DATASET, ("--views", "4")),
+        ("[eval]\nviews = 'adaptive'\nagreement = 0.9", DATASET, ("--views", "adaptive")),
+        ("[label]\nviews = 4", ("label", "photos", "--labels", "cat,dog", "--method", "clip"), ("--views", "4")),
+        ("[defaults]\nworkers = 2", DATASET, ("--workers", "2")),
+        (
+            "[defaults]\nthreads = 2",
+            ("gen-descriptions", "cat,dog", "--backend", "openai", "--model", "m"),
+            ("--threads", "2"),
+        ),
+        (
+            "[defaults]\nbase-url = 'http://127.0.0.1:9'",
+            ("gen-descriptions", "cat,dog"),
+            ("--base-url", "http://127.0.0.1:9"),
+        ),
+    ],
+)
+def test_a_setting_without_effect_is_left_out(
+    setting: str, command: tuple[str, ...], idle: tuple[str, ...], own: Path, abs_command: Abs
+) -> None:
+    further = ("--name", "x", "--dry-run") if command[0] == "gen-descriptions" else ("--limit", "1")
+    if command[0] == "label":
+        Path("photos").mkdir()
+        further = ("--out", "labelled")
+    write(own, setting)
+    ran = abs_command(*command, *further)
+    assert "has no" not in ran.err
+    assert ran.code == 0 or "no images" in ran.err
+    write(own, "")
+    assert "has no" in abs_command.refuses(*command, *further, *idle)
+
+
 def test_the_variable_is_named(own: Path, abs_command: Abs, monkeypatch: pytest.MonkeyPatch) -> None:
     write(own, "[eval]\nseed = 3\nviews = 3")
     monkeypatch.setenv("ABS_EVAL_LABELS", "missing\x1b[2J.txt")
