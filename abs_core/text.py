@@ -71,9 +71,10 @@ STARS = "***"
 PRIVATE_NAMES = r"[\w.-]*(?:token|secret|password|passwd|api[_-]?key|signature|credential|access[_-]?key)[\w.-]*"
 
 # one slash is what pathlib leaves of two
-_USER = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,20}:/{1,3})[^/\s@]+@")
+_USER = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,20}:/{1,3})[^/\s]+@")
 _QUERY = re.compile(rf"([?&;]({PRIVATE_NAMES}|sig|key|auth)=)[^&;\s]+", re.IGNORECASE)
-_KNOWN = re.compile(r"\b(?:hf_|sk-|ghp_|AKIA)[A-Za-z0-9_-]{12,}")
+# no underscore behind hf_, so that hf_hub_download is left alone
+_KNOWN = re.compile(r"\b(?:hf_[A-Za-z0-9]{12,}|(?:sk-|gh[a-z]_|github_pat_|glpat-|AIza|A[KS]IA)[A-Za-z0-9_-]{12,})")
 
 
 def without_secrets(text: str) -> str:

@@ -152,7 +152,7 @@ def check_installed(version: str, sdist: Path, wheel: Path, folder: Path) -> Non
     Raises:
         ReleaseError: a command fails, or torch came along.
     """
-    venv.create(folder / "venv", with_pip=True)
+    venv.create(folder / "venv", with_pip=True, symlinks=os.name != "nt")
     binaries = folder / "venv" / ("Scripts" if os.name == "nt" else "bin")
     work = folder / "work"
     work.mkdir()

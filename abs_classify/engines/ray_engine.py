@@ -317,6 +317,7 @@ class _Round:
         lost: those of which nothing came back, since their workers died.
         problems: what workers said, the last of each since a shard was done.
         is_whole: whether all shards were tried.
+        reason: what Ray said where they were not.
     """
 
     workers: int = 1
@@ -325,6 +326,7 @@ class _Round:
     lost: list[_DealtShard] = field(default_factory=list)
     problems: dict[str, WorkerProblem] = field(default_factory=dict)
     is_whole: bool = True
+    reason: str = ""
 
     @property
     def is_hopeless(self) -> bool:
@@ -388,10 +390,10 @@ class _Wave:
             if outcome.problems and not outcome.done:
                 self._leave(outcome)
             fruitless = 0 if outcome.done or outcome.is_whole else fruitless + 1
-            if outcome.lost and fruitless == _FRUITLESS:
+            if fruitless == _FRUITLESS:
                 raise EngineError(
-                    f"the workers died of each of {len(outcome.lost)} shards",
-                    remedy="They may lack memory: give fewer --workers or a smaller --batch-size; Ray's logs tell more",
+                    f"Ray ended {_FRUITLESS} rounds without a shard that was done: {outcome.reason}",
+                    remedy="Give fewer --workers or a smaller --batch-size if memory is short; Ray's logs tell more",
                 )
             shards = [*outcome.failed, *self._divided(outcome)]
             is_first = False
@@ -427,7 +429,8 @@ class _Wave:
                         return
         except ray.exceptions.RayError as error:
             outcome.is_whole = False
-            _logger.warning("Ray: %s", printable(str(error).strip().splitlines()[-1], 200))
+            outcome.reason = printable((str(error).strip() or repr(error)).splitlines()[-1], 200)
+            _logger.warning("Ray: %s", outcome.reason)
         outcome.lost = list(left.values())
         if left:
             _logger.warning(

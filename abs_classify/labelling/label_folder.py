@@ -263,7 +263,8 @@ class LabelFolder:
                 if write:
                     base.executescript(_SCHEMA)
                 # a view of that name could take for ever, and what runs in SQLite cannot be interrupted
-                if base.execute("SELECT 1 FROM sqlite_schema WHERE name = 'rows' AND type <> 'table'").fetchone():
+                views = "SELECT 1 FROM sqlite_master WHERE lower(name) = 'rows' AND type <> 'table'"
+                if base.execute(views).fetchone():
                     raise sqlite3.DatabaseError("rows is not a table")
                 yield base
         except sqlite3.Error as error:

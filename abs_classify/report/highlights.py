@@ -76,8 +76,12 @@ def draw_highlights(
 
 def _draw(image: ReportImage, rule: str, main: str, base: str) -> Highlight:
     why = reasons(image)
-    views = why.views if why else ()
-    sentences = [bar for group in why.groups if group.label == why.winner for bar in group.bars] if why else []
+    # what spoke against the answer may be stronger, and did not decide
+    views = [bar for bar in why.views if bar.length > 0] if why else []
+    groups = [group for group in why.groups if group.label == why.winner] if why else []
+    sentences = [bar for group in groups for bar in group.bars if bar.length > 0]
+    outline = views[0].outline if views else None
+    is_part = outline is not None and (outline.width < image.size[0] or outline.height < image.size[1])
     return Highlight(
         rule=rule,
         position=image.position,
@@ -86,7 +90,7 @@ def _draw(image: ReportImage, rule: str, main: str, base: str) -> Highlight:
         picture=jpeg(image.pixels, _LONG_SIDE),
         heat=b"" if image.attention is None else heat_png(image.attention),
         peak="" if image.attention is None else peak_words(image.attention),
-        outline=views[0].outline if views and views[0].outline and views[0].outline.width < image.size[0] else None,
+        outline=outline if is_part else None,
         truth=image.truth or "",
         method=main,
         verdicts=tuple(_verdict(prediction) for prediction in image.predictions if prediction.method in (main, base)),

@@ -78,9 +78,8 @@ def show_command(ctx: click.Context, words: tuple[str, ...], as_json: bool) -> N
         for name, setting in _settings(found, path, files, every=bool(words and path)).items()
     ]
     if as_json:
-        for row in rows:
-            row["value"] = without_secrets(row["value"]) if isinstance(row["value"], str) else row["value"]
-        click.echo(json_text({"files": [str(file.path) for file in files], "settings": rows}))
+        shown = [{**row, "value": _without_secrets(row["value"])} for row in rows]
+        click.echo(json_text({"files": [str(file.path) for file in files], "settings": shown}))
         return
     for file in files:
         note(f"{'your own' if file.is_own else 'of the working folder'}: {file.path}")
@@ -107,6 +106,12 @@ def _default(option: click.Option) -> Any:
     """The default as JSON has it; what the help says of it where the command decides."""
     value = option.to_info_dict()["default"]
     return list(value) if isinstance(value, tuple) else value
+
+
+def _without_secrets(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return [_without_secrets(part) for part in value]
+    return without_secrets(value) if isinstance(value, str) else value
 
 
 def _find(root: click.Command, words: Sequence[str]) -> click.Command:

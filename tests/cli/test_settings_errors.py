@@ -134,6 +134,8 @@ def test_a_secret_in_a_value_is_not_repeated(
     assert done.value.code == 2
     with pytest.raises(SystemExit):
         main(["config", "show", "eval"])
+    with pytest.raises(SystemExit):
+        main(["config", "show", "eval", "--json"])
     said = capsys.readouterr()
     assert "***" in said.err
     assert "hunter22" not in said.out + said.err

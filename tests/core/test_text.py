@@ -14,7 +14,23 @@ from abs_core.text import (
     text_of_cell,
     unescape_formula,
     visible_cell,
+    without_secrets,
 )
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("s3://me:p@ss@host/x", "s3://***@host/x"),
+        ("ASIAEXAMPLEEXAMPLE01", "***"),
+        ("github_pat_11EXAMPLE_abcdef", "***"),
+        ("hf_abcdefghijklmnopq", "***"),
+        ("File file_download.py, in hf_hub_download", "File file_download.py, in hf_hub_download"),
+        ("hf://datasets/team/birds@v1.0 of ann@example.org", "hf://datasets/team/birds@v1.0 of ann@example.org"),
+    ],
+)
+def test_secrets_are_masked_and_nothing_else(text: str, shown: str) -> None:
+    assert without_secrets(text) == shown
 
 
 @pytest.mark.parametrize(

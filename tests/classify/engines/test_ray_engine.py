@@ -157,6 +157,24 @@ def test_a_run_of_ray_data_that_fails_within_is_followed_by_another(
     assert list(shared.ids) == list(encode(images, model=small_clips[0], cache=tmp_path / "local").ids)
 
 
+def test_rounds_that_ray_ends_without_a_shard_are_few_and_the_reason_is_said(
+    images: Path, small_clips: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rounds: list[int] = []
+
+    def rows(*_arguments: Any, **_options: Any) -> Iterator[Any]:
+        rounds.append(0)
+        raise OSError("no room for actors")
+        yield
+
+    monkeypatch.setattr(ray_engine._Wave, "_rows", rows)
+    monkeypatch.setattr(RayEngine, "start", lambda _: SimpleNamespace(exceptions=SimpleNamespace(RayError=OSError)))
+    monkeypatch.setattr(RayEngine, "worker_count", lambda *_: 2)
+    with pytest.raises(EngineError, match="3 rounds without a shard that was done: no room for actors"):
+        encode(images, model=small_clips[0], cache=tmp_path / "cache", engine=RayEngine(workers=2))
+    assert len(rounds) == 3
+
+
 def test_what_no_worker_can_do_is_said_with_the_machine_and_the_remedy(
     images: Path, small_clips: tuple[str, str], tmp_path: Path
 ) -> None:

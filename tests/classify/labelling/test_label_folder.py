@@ -64,8 +64,9 @@ def test_a_folder_that_is_none_or_damaged_is_an_error_with_its_name(folder: Labe
         LabelFolder.open(folder.path)
 
 
-def test_a_view_in_place_of_the_rows_is_not_read(folder: LabelFolder) -> None:
+@pytest.mark.parametrize("name", ["rows", "ROWS"])
+def test_a_view_in_place_of_the_rows_is_not_read(folder: LabelFolder, name: str) -> None:
     with closing(sqlite3.connect(folder.path / "rows.sqlite")) as base:
-        base.executescript("ALTER TABLE rows RENAME TO others; CREATE VIEW rows AS SELECT * FROM others")
+        base.executescript(f"ALTER TABLE rows RENAME TO others; CREATE VIEW {name} AS SELECT * FROM others")
     with pytest.raises(StorageError, match="rows is not a table"):
         folder.count()

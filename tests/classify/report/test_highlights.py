@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from report_pages import HOSTILE, Page, make_image, make_page, page_text, table_of
 
+from abs_classify.explanation import SentenceShare
 from abs_classify.report.highlights import choose_highlights, draw_highlights, highlights_markup
 from abs_classify.report.image_rows import ImageRows, MethodColumns
 
@@ -72,6 +73,31 @@ def test_the_image_is_shown_with_its_label_where_the_method_looked_and_the_sente
     outline = page.all("rect", "line")[0]
     places = image.views[0].boxes[7]
     assert [float(outline[name]) for name in ("x", "y")] == places[:2].tolist()
+
+
+def test_what_spoke_against_the_answer_is_not_what_decided() -> None:
+    image = make_image()
+    assert image.explanation is not None
+    against = SentenceShare("It barks.", "tabby cat", -900.0, -900.0)
+    sentences, views = image.explanation.sentences, image.explanation.views
+    opposed = replace(image.explanation, sentences=(against, *sentences), views=(views[2], *views[:2]))
+    (entry,) = draw_highlights(table_of([image]), "", lambda _: [replace(image, explanation=opposed)])
+    assert entry.sentence == "The tabby cat has a striped coat."
+    assert entry.outline is not None
+    assert [entry.outline.x, entry.outline.y] == image.views[0].boxes[7][:2].tolist()
+    none = replace(image.explanation, sentences=(against,), views=views[2:])
+    (entry,) = draw_highlights(table_of([image]), "", lambda _: [replace(image, explanation=none)])
+    assert (entry.sentence, entry.outline) == ("", None)
+
+
+def test_a_view_as_wide_as_the_image_is_outlined_and_the_full_image_is_not() -> None:
+    image = make_image(size=(320, 640))
+    for box, is_outlined in (([0, 100, 320, 420], True), ([0, 0, 320, 640], False)):
+        boxes = image.views[0].boxes.copy()
+        boxes[7] = box
+        shown = replace(image, views=(replace(image.views[0], boxes=boxes), *image.views[1:]))
+        (entry,) = draw_highlights(table_of([image]), "", lambda _, shown=shown: [shown])
+        assert (entry.outline is not None) is is_outlined
 
 
 def test_an_image_without_a_picture_below_has_no_link() -> None:
