@@ -120,7 +120,9 @@ class _Gathered:
                 decision = self._decisions[row.image_id]
                 if row.known is not None and decision.shown_by == "random":
                     self._known.append((row.known, decision.action == "reject"))
-                if decision.action != "reject":
+                if decision.action == "reject":
+                    self.remarks.add("left out: an image of none of the classes; it can fit `known` alone", row.path)
+                else:
                     self._ids.append(row.image_id)
                     self._confidences.append(row.confidence or 0.0)
                     kept.append(position)

@@ -19,7 +19,7 @@ from abs_classify.labelling.tables import TABLE_FORMATS, TableFormat, TableWrite
 from abs_core.canonical import sha256_bytes
 from abs_core.errors import UsageError
 from abs_core.files import publish
-from abs_core.text import quoted
+from abs_core.text import counted, quoted
 
 __all__ = ["merge_decisions", "table_formats", "take_in_decisions"]
 
@@ -45,7 +45,15 @@ def take_in_decisions(folder: LabelFolder, places: Iterable[Path]) -> tuple[int,
     for place in places:
         decisions = ReviewDecisions.at(place)
         left_out += [f"{place}: {problem}" for problem in decisions.problems]
-        lines = sorted(decision_line(decision) for decision in decisions if decision not in known)
+        unsaid: set[str] = set()
+        if further := _further_classes(folder, place):
+            unsaid = _images_of_no_class(decisions)
+        if unsaid:
+            names = f"{', '.join(map(quoted, further[:5]))}{', ...' if len(further) > 5 else ''}"
+            images = counted(len(unsaid), "image", "images")
+            left_out.append(f"{place}: {images} left out: none of the classes, but decided without {names}")
+        news = (decision for decision in decisions if decision not in known and decision.image_id not in unsaid)
+        lines = sorted(map(decision_line, news))
         if not lines:
             continue
         data = b"".join(lines)
@@ -53,6 +61,24 @@ def take_in_decisions(folder: LabelFolder, places: Iterable[Path]) -> tuple[int,
         known.refresh()
         added += len(lines)
     return added, left_out
+
+
+def _further_classes(folder: LabelFolder, place: Path) -> list[str]:
+    """The names of the classes of a folder that another run did not have; none where the place is not of a run.
+
+    "None of the classes" says nothing of a class that was not there to choose.
+    """
+    if not LabelFolder.exists(place):
+        return []
+    had = {label.id for label in LabelFolder.open(place).classes}
+    return [label.name for label in folder.classes if label.id not in had]
+
+
+def _images_of_no_class(decisions: ReviewDecisions) -> set[str]:
+    """The images that a reviewer said to show none of the classes, unless that was overruled by a class."""
+    said = {decision.image_id for decision in decisions if decision.action == "reject"}
+    current = decisions.current
+    return {image for image in said if image in current and (current[image].conflict or not current[image].label)}
 
 
 def _refuse_shares(folder: LabelFolder, places: Iterable[Path]) -> None:

@@ -91,6 +91,7 @@ def test_decisions_that_cannot_be_used_are_counted_and_left_out(
     assert [reason.removeprefix("left out: ") for reason in reasons] == [
         "a decision for a class that the folder does not have",
         "a decision on an image that is no longer there",
+        "an image of none of the classes; it can fit `known` alone",
         "an image on which reviewers disagree",
     ]
     assert learned_of(folder).generation == 0

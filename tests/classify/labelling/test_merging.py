@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from labelled_folders import labelled_folder
+from labelled_folders import CLASSES, labelled_folder
 
 from abs_classify.labelling.decisions import DecisionLog, ReviewDecision, decision_line, read_decisions
 from abs_classify.labelling.label_folder import LabelFolder
 from abs_classify.labelling.merging import merge_decisions, take_in_decisions
 from abs_cli.main import cli
 from abs_core.errors import UsageError
+from abs_core.labels import ClassLabel
 
 
 @pytest.fixture
@@ -46,6 +47,24 @@ def test_the_tables_have_what_was_decided_and_are_made_again_from_the_decisions(
         log.append([ReviewDecision(row.image_id, "undo") for row in folder.rows(count=2)])
     merge_decisions(folder)
     assert [row["status"] for row in table(folder)] == [row.status for row in folder.rows()]
+
+
+def test_none_of_the_classes_is_not_taken_in_where_there_are_further_classes(
+    folder: LabelFolder, tmp_path: Path
+) -> None:
+    wider = labelled_folder(tmp_path / "wider", 6, classes=(*CLASSES, ClassLabel("owl", "owl")))
+    same = labelled_folder(tmp_path / "same", 6)
+    decide(folder, "alice", 1, "dog")
+    decide(folder, "alice", 2)
+    decide(folder, "alice", 3)
+    decide(folder, "alice", 3, "cat")
+    decide(folder, "alice", 4, "cat")
+    decide(folder, "alice", 4)
+    added, left_out = take_in_decisions(wider, [folder.path])
+    assert added == 3
+    assert left_out == [f"{folder.path}: 2 images left out: none of the classes, but decided without 'owl'"]
+    assert sorted(decision.label for decision in read_decisions(wider.path).current.values()) == ["cat", "dog"]
+    assert take_in_decisions(same, [folder.path]) == (6, [])
 
 
 def test_decisions_are_taken_in_once(folder: LabelFolder, tmp_path: Path) -> None:
