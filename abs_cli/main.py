@@ -276,6 +276,8 @@ def _usage_error(error: click.ClickException) -> UsageError:
         options = [name for option in context.command.get_params(context) for name in option.opts if name[0] == "-"]
         if (renamed := _RENAMED_OPTIONS.get(error.option_name)) in options:
             return UsageError(f"the option {error.option_name!r} is called {renamed!r} now", remedy=remedy)
+        if option := _option_with_choice(context.command.get_params(context), error.option_name.lstrip("-")):
+            return UsageError(f"unknown option {error.option_name!r} (did you mean {option!r}?)", remedy=remedy)
         return UnknownNameError("option", error.option_name, options, remedy=remedy)
     if isinstance(error, click.BadParameter) and error.param is not None and isinstance(error.param.type, click.Choice):
         return _wrong_choice(error, error.param, list(map(str, error.param.type.choices)), remedy)
@@ -283,6 +285,14 @@ def _usage_error(error: click.ClickException) -> UsageError:
     message = re.sub(r"is not a valid integer( range)?$", "is not a whole number", message)
     message = re.sub(r"is not a valid float( range)?$", "is not a number", message)
     return UsageError(message[:1].lower() + message[1:], remedy=remedy)
+
+
+def _option_with_choice(params: Sequence[click.Parameter], value: str) -> str | None:
+    """The option that takes a value which was written as an option of its own, as in ``--latex``."""
+    for param in params:
+        if isinstance(param, click.Option) and isinstance(param.type, click.Choice) and value in param.type.choices:
+            return f"{param.opts[0]} {value}"
+    return None
 
 
 # what options of a released version are called now, in the commands that have the new name
@@ -299,7 +309,7 @@ def _wrong_choice(error: click.BadParameter, param: click.Parameter, choices: Se
     quote = error.message[:1]
     value = error.message[1:].partition(f"{quote} is not one of")[0]
     source = setting_source(error)
-    kind = param.opts[0] if isinstance(param, click.Option) else str(param.name)
+    kind = param.opts[0] if isinstance(param, click.Option) else str(param.name).replace("_", " ")
     unknown = UnknownNameError("value" if source else kind, value, choices, remedy=remedy, at_most=len(choices))
     if source:
         unknown.message = f"{source}: {unknown.message}"

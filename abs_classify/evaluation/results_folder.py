@@ -111,7 +111,7 @@ class ResultsFolder:
                 f"{name!r} is ambiguous: {len(matches)} runs begin with it", remedy="Write more of the name"
             )
         if not matches:
-            newest = [run.name for run in reversed(runs[-5:])]
+            newest = [*["last"][: len(runs)], *(run.name for run in reversed(runs[-5:]))]
             raise UnknownNameError("result file, folder or run", name, newest, remedy="See `abs results ls`")
         return _files(matches[0])
 

@@ -271,13 +271,16 @@ def merge(home: Home, places: tuple[str, ...], results: Path | None, out: Path |
 
 
 @command.command("compare")
-@click.argument("first", metavar="RUN|FILE|DIR", shell_complete=complete_run)
-@click.argument("second", metavar="RUN|FILE|DIR", shell_complete=complete_run)
+@click.argument("first", metavar="FIRST", shell_complete=complete_run)
+@click.argument("second", metavar="SECOND", shell_complete=complete_run)
 @_RESULTS
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with all digits.")
 @click.pass_obj
 def compare_runs(home: Home, first: str, second: str, results: Path | None, as_json: bool) -> None:
     """Compare two runs on the same images, method by method: paired differences with intervals and exact p-values.
+
+    FIRST and SECOND are runs, the last of which is also called last, result files, or folders of these. Two methods of
+    one run stand beside each other in `abs results show RUN`.
 
     Where both runs cross models or bundles, results of the same model and bundle are paired. Two files are compared
     whatever their methods.

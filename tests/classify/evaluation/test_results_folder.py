@@ -43,7 +43,7 @@ def test_a_run_is_found_by_its_name_by_a_beginning_and_as_the_last(bench: Bench,
     assert folder.find("last") == second
     with pytest.raises(ResultError, match="2 runs"):
         folder.find("20")
-    with pytest.raises(UnknownNameError, match=second[0].parent.name):
+    with pytest.raises(UnknownNameError, match=f"valid: last, {second[0].parent.name}"):
         folder.find("19")
     assert [summary.run for summary in folder.summaries()] == [first[0].parent.name, second[0].parent.name]
     assert folder.find(str(bench.results)) == [*first, *second]
