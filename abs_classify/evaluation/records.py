@@ -275,6 +275,12 @@ class ResultRecord(ResultPart):
         # enough to tell apart two bundles of one name and version; the whole digest stands above the table
         return f"{reference}#{pinned.removeprefix('sha256:')[:6]}" if reference else "none"
 
+    @property
+    def texts(self) -> str:
+        """What was encoded beside the classes, for a table; a template where there were no sentences to take."""
+        source = self.details.texts.source
+        return "template" if not self.bundle and source in ("sentences", "templated-sentences") else source
+
     def labels(self, names: Sequence[str]) -> tuple[str, ...]:
         """Several of its labels."""
         return tuple(map(self.label, names))

@@ -29,6 +29,7 @@ from abs_classify.evaluation.predictions import PredictionCollector
 from abs_classify.evaluation.records import ResultRecord, Run, records_of
 from abs_classify.evaluation.results_folder import ResultsFolder
 from abs_classify.evaluation.shares import refuse_unshareable, share_parts
+from abs_classify.methods.parameters import split_names
 from abs_classify.methods.table import MethodPlan, StreamOrder, ViewNumber, plan_methods
 from abs_classify.models.deferred import LoadedModel
 from abs_classify.models.store import short_names
@@ -37,7 +38,7 @@ from abs_core.descriptions import Description, LabelSpace
 from abs_core.errors import DatasetError, ModelError, UsageError
 from abs_core.labels import LabelSet, from_names
 from abs_core.progress import Advance, Progress, no_progress
-from abs_core.text import counted
+from abs_core.text import counted, quoted
 
 if TYPE_CHECKING:
     from abs_classify.datasets import Dataset
@@ -181,7 +182,7 @@ def evaluate(
     Everything is planned before anything is computed, so a wrong name costs nothing.
 
     Args:
-        datasets, models, methods: see ``open_dataset``, ``available_models`` and ``METHODS``; all are crossed.
+        datasets, models, methods: see ``open_dataset``, ``available_models`` and ``METHODS`` ('clip,abs'); all crossed.
         descriptions, labels: candidate classes with descriptions, as label spaces or class id to sentences, or without;
             those of each data set where neither is given.
         seeds, seed, limit and all that follow, to ``shard``: see ``SweepOptions``.
@@ -195,7 +196,7 @@ def evaluate(
         AbsError: what is named cannot be used, or an image cannot be read; results that are there are kept.
     """
     options = SweepOptions(
-        _as_list(methods), views, templates, control, limit, stratified, seed, seeds, on_error, truncated, stream_order,
+        _as_rows(methods), views, templates, control, limit, stratified, seed, seeds, on_error, truncated, stream_order,
         ShardSpec.of(shard),
     )  # fmt: skip
     named = _by_name(models)
@@ -427,6 +428,10 @@ def _as_list(value: Any) -> list[Any]:
     return [value] if isinstance(value, str | Dataset | Method) else list(value)
 
 
+def _as_rows(methods: str | Method | Sequence[str | Method]) -> list[str | Method]:
+    return list(split_names(methods)) if isinstance(methods, str) else _as_list(methods)
+
+
 def _each_once(datasets: Sequence[str | Dataset]) -> list[str | Dataset]:
     return list({dataset if isinstance(dataset, str) else id(dataset): dataset for dataset in datasets}.values())
 
@@ -438,7 +443,7 @@ def as_label_spaces(
     """The candidate classes that are given; none where those of each data set are meant.
 
     Raises:
-        UsageError: both are given.
+        UsageError: both are given, or something else than label spaces.
     """
     if descriptions is not None and labels is not None:
         raise UsageError("descriptions and labels both give the candidate classes", remedy="Give one of them")
@@ -450,7 +455,14 @@ def as_label_spaces(
         from abs_classify.classifier import as_label_space
 
         return [as_label_space(descriptions, {})]
-    return list(descriptions or ())
+    spaces = [descriptions] if isinstance(descriptions, str) else list(descriptions or ())
+    for space in spaces:
+        if not isinstance(space, LabelSpace):
+            raise UsageError(
+                f"descriptions must be label spaces, or sentences by class id, got {quoted(str(space))}",
+                remedy="Give Repository.local().read(NAME).label_space() of abs_descriptions",
+            )
+    return spaces
 
 
 def _plans(label_space: LabelSpace, options: SweepOptions) -> list[MethodPlan]:

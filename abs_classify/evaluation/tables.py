@@ -276,7 +276,7 @@ def _marked_difference(comparison: PairedComparison) -> str:
 def _cells(record: ResultRecord, *, with_difference: bool) -> list[str]:
     details = record.details
     top5 = "" if details.top5 is None else f"{100 * details.top5.value:.1f}"
-    cells = [record.method, details.method.views, details.texts.source, proportion_text(details.top1), top5]
+    cells = [record.method, details.method.views, record.texts, proportion_text(details.top1), top5]
     if not with_difference:
         return cells
     if details.difference is None:

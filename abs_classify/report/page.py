@@ -241,7 +241,7 @@ def _result(record: ResultRecord, reach: float) -> dict[str, Any]:
     cells: dict[str, Any] = {
         "method": record.method,
         "views": record.details.method.views,
-        "texts": record.details.texts.source,
+        "texts": record.texts,
         "top1": proportion_text(top1),
         "range": (100 * top1.low, 100 * top1.value, 100 * top1.high),
         "top5": "" if top5 is None else f"{100 * top5.value:.1f}",

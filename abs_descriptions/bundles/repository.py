@@ -92,13 +92,13 @@ class Repository:
         self._storage = storage
 
     @classmethod
-    def local(cls, folder: Path | None = None) -> Repository:
+    def local(cls, folder: Path | str | None = None) -> Repository:
         """The local store. A folder that does not exist is an empty store; writing creates it.
 
         Args:
             folder: of the store; None: the one that ``abs bundle`` uses, in ``ABS_HOME`` or its default.
         """
-        return cls(FolderStorage(Home.at(None, None).bundles if folder is None else folder))
+        return cls(FolderStorage(Home.at(None, None).bundles if folder is None else Path(folder)))
 
     @classmethod
     def open(cls, location: str) -> Repository:

@@ -128,6 +128,18 @@ def test_a_label_space_that_does_not_fit_stops_the_run_or_is_left_out(bench: Ben
         bench.run(specs[0], "clip", descriptions=[spaces[1]] * 2, on_error="skip")
     with pytest.raises(UsageError, match="both give the candidate classes"):
         bench.run(specs[0], "clip", descriptions=spaces, labels=["cat", "dog"])
+    for names in ("pets", ["pets"]):
+        with pytest.raises(UsageError, match="must be label spaces, or sentences by class id, got 'pets'"):
+            evaluate(specs[0], bench.model, "clip", descriptions=names)  # type: ignore[arg-type]
+
+
+@pytest.mark.slow
+def test_methods_as_on_the_command_line_and_the_texts_that_they_had(bench: Bench, image_folder: Folder) -> None:
+    spec = f"imagefolder:{image_folder('data', cat=1, dog=1)}"
+    plain = bench.run(spec, "clip, cupl")
+    assert [(record.method, record.texts) for record in plain] == [("clip", "template"), ("cupl", "template")]
+    (record,) = bench.run(spec, "cupl", descriptions=described("pets", "cat", "dog"))
+    assert record.texts == "sentences"
 
 
 @pytest.mark.slow

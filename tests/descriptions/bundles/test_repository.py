@@ -38,7 +38,7 @@ def test_bad_names_reach_no_path(tmp_path: Path, name: str) -> None:
 
 def test_add_resolve_and_read(tmp_path: Path) -> None:
     bundle = write_version(tmp_path)
-    store = Repository.local(tmp_path / "store")
+    store = Repository.local(str(tmp_path / "store"))
     entry = store.add(bundle.path)
     assert str(entry) == bundle.reference
     assert store.list() == [entry]
