@@ -63,6 +63,15 @@ def test_the_changelog_begins_with_the_version_and_no_other_file_has_it(release:
         release.project_version(tmp_path)
 
 
+def test_a_folder_that_is_no_checkout_is_refused_in_a_line(
+    release: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    monkeypatch.delenv("GIT_DIR", raising=False)
+    with pytest.raises(release.ReleaseError, match=r"^git ls-files failed: ."):
+        release.tracked_files(tmp_path)
+
+
 def test_archives_of_other_bytes_are_refused(release: ModuleType, tmp_path: Path) -> None:
     first, second = tmp_path / "a.whl", tmp_path / "b.whl"
     first.write_bytes(b"1")

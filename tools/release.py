@@ -65,9 +65,21 @@ def project_version(root: Path) -> str:
 
 
 def tracked_files(root: Path) -> list[str]:
-    """What git knows of the checkout; untracked files have no place in a release."""
-    names = subprocess.run(["git", "-C", str(root), "ls-files", "-z"], capture_output=True, check=True).stdout
-    return [os.fsdecode(name) for name in names.split(b"\0") if name]
+    """What git knows of the checkout; untracked files have no place in a release.
+
+    Raises:
+        ReleaseError: there is no git, or the folder is not a checkout.
+    """
+    return [os.fsdecode(name) for name in _git(root, "ls-files", "-z").split(b"\0") if name]
+
+
+def _git(root: Path, *arguments: str) -> bytes:
+    try:
+        return subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, check=True).stdout
+    except FileNotFoundError as error:
+        raise ReleaseError("git is needed, which knows what belongs into a release") from error
+    except subprocess.CalledProcessError as error:
+        raise ReleaseError(f"git {arguments[0]} failed: {os.fsdecode(error.stderr).strip()}") from error
 
 
 def wheel_contents(tracked: Iterable[str]) -> set[str]:
@@ -129,8 +141,7 @@ def check_sdist(path: Path, tracked: Sequence[str]) -> None:
 
 def build(root: Path, folder: Path, *options: str) -> list[Path]:
     """Build below a folder with the hatchling of this environment, dated as the last commit."""
-    commit = ["git", "-C", str(ROOT), "log", "-1", "--format=%ct"]
-    date = subprocess.run(commit, capture_output=True, check=True, text=True).stdout.strip()
+    date = _git(root, "log", "-1", "--format=%ct").decode().strip()
     command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), *options, str(root)]
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, env={**os.environ, "SOURCE_DATE_EPOCH": date}
@@ -188,7 +199,7 @@ def make_release(root: Path, target: Path) -> list[Path]:
         ReleaseError: something is wrong; the folder stays as it is.
     """
     version, tracked = project_version(root), tracked_files(root)
-    if subprocess.run(["git", "-C", str(root), "diff", "--quiet", "HEAD"], check=False).returncode:
+    if _git(root, "status", "--porcelain", "--untracked-files=no"):
         print("note: the checkout has changes that are not committed")
     with tempfile.TemporaryDirectory(prefix="release-") as name:
         folder = Path(name)
@@ -200,7 +211,9 @@ def make_release(root: Path, target: Path) -> list[Path]:
         check_same(wheel, from_tree, "from the checkout and not from the sdist")
         (again,) = build(root, folder / "again", "--sdist")
         check_same(sdist, again, "a second time")
-        subprocess.run([sys.executable, "-m", "twine", "check", "--strict", str(wheel), str(sdist)], check=True)
+        twine = [sys.executable, "-m", "twine", "check", "--strict", str(wheel), str(sdist)]
+        if subprocess.run(twine, check=False).returncode:
+            raise ReleaseError("twine refuses the metadata, as above")
         check_installed(version, sdist, wheel, folder)
         shutil.rmtree(target, ignore_errors=True)
         target.mkdir(parents=True)
