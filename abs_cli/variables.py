@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Iterable, Iterator
+from itertools import chain
 
 import click
 
@@ -49,7 +50,7 @@ def misspelt_variables(root: click.Group) -> dict[str, str]:
         elif commands:
             problems[name] = f"{problem}: `abs {max(commands, key=len)}` has no such option"
         elif (option := name.removeprefix(_PREFIX).lower().replace("_", "-")) in LOCAL_OPTIONS:
-            problems[name] = f"{problem}: with its command it is one, as in ABS_EVAL_{option.replace('-', '_').upper()}"
+            problems[name] = f"{problem}: with its command it is one, as in {_full_variable(root, option)}"
     return problems
 
 
@@ -92,6 +93,14 @@ def _command_variables(root: click.Group, names: Iterable[str]) -> set[str]:
         for path, inner in [((name,), command), *walk_commands(command, (name,))]:
             variables.update(variable for option in option_names(inner) for variable in variables_of(path, option))
     return variables
+
+
+def _full_variable(root: click.Group, option: str) -> str:
+    """The variable of an option that some command has; of ``abs eval`` if it is one of those."""
+    evaluation = sub_command(root, "eval")
+    assert evaluation is not None
+    commands = chain([(("eval",), evaluation)], walk_commands(root))
+    return next(variables_of(path, option)[0] for path, command in commands if option in option_names(command))
 
 
 def _similar_commands(name: str, words: dict[str, str]) -> list[str]:

@@ -133,7 +133,7 @@ def open_demo(location: str = "") -> Dataset:
     height = options.get("height", str(_HEIGHT))
     if part not in ("", "small"):
         raise DatasetError(f"unknown part of the demo: {location!r}", remedy="Write demo or demo:small")
-    if not height.isdecimal() or int(height) not in _HEIGHTS:
+    if height not in map(str, _HEIGHTS):
         raise UsageError(
             f"height must be a whole number from {_HEIGHTS[0]} to {_HEIGHTS[-1]}, got {height!r}",
             remedy="Write demo:small?height=20",

@@ -85,7 +85,7 @@ def quiet_core() -> Iterator[None]:
 
 @contextmanager
 def quiet_data() -> Iterator[None]:
-    """Without Ray Data's log of tasks that failed, which are done again and told of here."""
+    """Without Ray Data's log of tasks that failed, which are done again and said here."""
     logger = logging.getLogger("ray.data")
     before = logger.level
     logger.setLevel(logging.CRITICAL)

@@ -9,6 +9,7 @@ import pytest
 from support import Abs
 
 from abs_cli.main import cli
+from abs_cli.settings import LOCAL_OPTIONS
 from abs_cli.variables import foreign_variables, misspelt_variables
 
 
@@ -41,6 +42,20 @@ def test_a_misspelt_variable_is_explained(name: str, problem: str, monkeypatch: 
     (message,) = misspelt_variables(cli).values()
     assert problem in message
     assert len(message) < 200
+    assert foreign_variables(cli) == []
+
+
+def test_the_variable_that_is_named_for_an_option_exists(monkeypatch: pytest.MonkeyPatch) -> None:
+    for option in LOCAL_OPTIONS:
+        monkeypatch.setenv(f"ABS_{option.replace('-', '_').upper()}", "3")
+    named = {word.rstrip("?)'").strip("'") for text in misspelt_variables(cli).values() for word in text.split()[-1:]}
+    assert len(named) > 30
+    for name in os.environ:
+        if name.startswith("ABS_"):
+            monkeypatch.delenv(name)
+    for name in named:
+        monkeypatch.setenv(name, "3")
+    assert misspelt_variables(cli) == {}
     assert foreign_variables(cli) == []
 
 

@@ -82,6 +82,7 @@ def test_photos_can_be_smaller() -> None:
     [
         ("demo:small?height=9", "height must be a whole number from 10 to 50, got '9'"),
         ("demo:small?height=half", "height must be a whole number from 10 to 50, got 'half'"),
+        ("demo:small?height=" + "9" * 5000, "height must be a whole number from 10 to 50"),
         ("demo:small?size=20", "unknown option 'size'"),
         ("demo:?height=20", "unknown option 'height'"),
     ],
