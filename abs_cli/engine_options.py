@@ -11,9 +11,14 @@ import click
 from abs_cli.settings import without_settings
 from abs_core.errors import UsageError
 
-__all__ = ["engine_options"]
+__all__ = ["engine_options", "threads_option"]
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+threads_option = click.option(
+    "--threads", metavar="N", type=click.IntRange(1, 1024), help="Number of CPU threads.  [default: all cores]"
+)
 
 
 def engine_options(function: F) -> F:

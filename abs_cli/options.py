@@ -21,6 +21,7 @@ from abs_cli.completion_values import (
     complete_labels,
     complete_model,
 )
+from abs_cli.engine_options import threads_option
 from abs_cli.plugin_options import plugin_option
 from abs_cli.settings import without_settings
 from abs_core.errors import ResultError, UnknownNameError, UsageError
@@ -526,12 +527,7 @@ def compute_options(function: F) -> F:
             click.option(
                 "--seed", metavar="N", type=int, default=0, show_default=True, help="Seed of all random numbers."
             ),
-            click.option(
-                "--threads",
-                metavar="N",
-                type=click.IntRange(1, 1024),
-                help="Number of CPU threads.  [default: all cores]",
-            ),
+            threads_option,
             plugin_option,
         ]
     ):
@@ -582,8 +578,11 @@ def choose_label_space(home: Home, bundle: str | None, labels: str | None) -> La
     raise UsageError("the candidate classes are not given", remedy="Give --bundle NAME or --labels 'cat,dog,car'")
 
 
-def model_of_folder(home: Home, folder: LabelFolder) -> DeferredModel:
+def model_of_folder(home: Home, folder: LabelFolder, threads: int | None = None) -> DeferredModel:
     """The model that a folder was labelled with, as its run named it.
+
+    Args:
+        threads: of the CPU; None for all.
 
     Raises:
         ResultError: ``run.json`` does not say.
@@ -591,7 +590,7 @@ def model_of_folder(home: Home, folder: LabelFolder) -> DeferredModel:
     """
     settings, seed = folder.run.get("settings", {}), folder.run.get("identity", {}).get("seed", 0)
     try:
-        options = ModelOptions(**{name: settings[name] for name in _OPENING}, seed=seed, threads=None)
+        options = ModelOptions(**{name: settings[name] for name in _OPENING}, seed=seed, threads=threads)
     except (KeyError, TypeError) as error:
         raise ResultError(
             f"{folder.path} does not say how its model was opened",

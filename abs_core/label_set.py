@@ -390,5 +390,5 @@ def unknown_label_set(name: str) -> UnknownNameError:
         "label set",
         printable(name, 100),
         shipped_label_sets(),
-        remedy="See `abs gen-descriptions --help`, or give a file of class names, or the names with commas between",
+        remedy="Give one of these, a file of class names, or names with commas between, as in 'cat,dog'",
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from abs_cli.console import note
+from abs_cli.engine_options import threads_option
 from abs_core.errors import UsageError
 from abs_core.home import Home
 
@@ -29,9 +30,7 @@ _NEXT = ["abs", "label", "PHOTOS", "--labels", "cat,dog,car", "--out", "labelled
     show_default=True,
     help="Folder for the HTML pages; index.html opens them.",
 )
-@click.option(
-    "--threads", metavar="N", type=click.IntRange(1, 1024), help="Number of CPU threads.  [default: all cores]"
-)
+@threads_option
 @click.option(
     "--dtype",
     type=click.Choice(["float32", "bfloat16"]),

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from abs_cli.console import note, note_work, progress
+from abs_cli.engine_options import threads_option
 from abs_cli.options import model_of_folder, open_feature_store
 from abs_cli.plugin_options import plugin_option
 from abs_core.home import Home
@@ -28,9 +29,12 @@ __all__ = ["command"]
 )
 @click.option("--dry-run", is_flag=True, help="Say what would be learned, and change nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@threads_option
 @plugin_option
 @click.pass_obj
-def command(home: Home, /, folder: Path, accuracy: float | None, dry_run: bool, as_json: bool) -> None:
+def command(
+    home: Home, /, folder: Path, accuracy: float | None, dry_run: bool, as_json: bool, threads: int | None
+) -> None:
     """Learn from what reviewers decided in a labelled folder, and label the rest anew.
 
     Confidences become probabilities, fitted to the images that the review page drew at random. Labels change only if
@@ -48,7 +52,7 @@ def command(home: Home, /, folder: Path, accuracy: float | None, dry_run: bool, 
 
     start = time.monotonic()
     opened = LabelFolder.open(folder)
-    labeller = reopen_labeller(opened, model_of_folder(home, opened), cache=open_feature_store(home))
+    labeller = reopen_labeller(opened, model_of_folder(home, opened, threads), cache=open_feature_store(home))
     if not dry_run:
         with opened.locked():
             pass  # what is learned would be saved before the rows turn out to be in use

@@ -6,6 +6,7 @@ A bundle is named as a file, by a reference to the local store, or as one that s
 from __future__ import annotations
 
 import logging
+import shlex
 import tempfile
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -89,8 +90,10 @@ def _read_file(path: Path) -> Bundle:
     except BundleError as error:
         if path.suffix.lower() not in _IMPORTED_ENDINGS:
             raise
-        remedy = "A bundle is a .jsonl file; make one of this file with `abs bundle import FILE --name NAME`"
-        raise BundleError(error.message, remedy=remedy) from error
+        # what is wrong with its lines would lead to a repair of a file that is no bundle
+        command = f"abs bundle import {shlex.quote(str(path))} --name NAME"
+        remedy = f"A bundle is a .jsonl file; make one of this with `{command}`"
+        raise BundleError(f"{quoted(str(path))} is no bundle", remedy=remedy) from error
 
 
 def is_bundle_name(repository: Repository, reference: str) -> bool:

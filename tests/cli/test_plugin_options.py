@@ -95,7 +95,10 @@ def test_a_labelled_folder_goes_on_with_the_plugin_and_says_which_it_needs(
     ]
     assert abs_command("label", "export", out, "cleanlab", "--plugin", path).code == 0
     assert abs_command("label", "review", out, "--static", tmp_path / "page.html", "--plugin", path).code == 0
-    assert "nothing is decided" in abs_command.refuses("label", "learn", out, "--plugin", path)
+    threads: list[int] = []
+    monkeypatch.setattr("abs_classify.threads.set_threads", threads.append)
+    assert "nothing is decided" in abs_command.refuses("label", "learn", out, "--plugin", path, "--threads", "3")
+    assert threads == [3]
     monkeypatch.setattr(plugins_module, "_LOADED", {})
     monkeypatch.setattr(registered, "_LOADERS", {})
     for command in (["label", "learn", out], ["label", "export", out, "cleanlab", "--replace"]):

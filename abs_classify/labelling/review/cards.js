@@ -38,6 +38,13 @@ function cardTexts(row, decision, names) {
   return [label, row.ranking[1] ? `or ${names[row.ranking[1][0]]}` : printable(row.reason)];
 }
 
+/** How sure the model is of the class that a card names; null where it names none, or one that is not among its best. */
+function namedConfidence(row, decision) {
+  if (!decision || (decision.action === "accept" && !decision.conflict)) return row.confidence;
+  if (decision.conflict || decision.action === "reject") return null;
+  return row.ranking.find(([position]) => position === decision.label)?.[1] ?? null;
+}
+
 /** Show a row in a cell that is `width` pixels wide; its picture is no matter of this. */
 function drawCard(cell, row, decision, names, width) {
   const put = (selector, text) => {
@@ -50,9 +57,10 @@ function drawCard(cell, row, decision, names, width) {
   const [label, second] = cardTexts(row, decision, names);
   put(".label bdi", label);
   put(".second bdi", second);
-  put(".percent", percent(row.confidence));
-  cell.querySelector(".meter").hidden = row.confidence === null;
-  cell.querySelector(".meter i").style.width = `${100 * (row.confidence ?? 0)}%`;
+  const confidence = namedConfidence(row, decision);
+  put(".percent", percent(confidence));
+  cell.querySelector(".meter").hidden = confidence === null;
+  cell.querySelector(".meter i").style.width = `${100 * (confidence ?? 0)}%`;
   const path = printable(row.path);
   // its end says more than its start
   const room = Math.max(12, Math.floor((width - 20) / 6.6));
@@ -62,6 +70,6 @@ function drawCard(cell, row, decision, names, width) {
   put(".badge", { accept: "✓", label: "✎", reject: "✕", conflict: "!" }[state] ?? "");
   put(".status", row.status === "doubtful" || row.status === "rejected" ? row.status : "");
   cell.querySelector(".drawn").hidden = row.shown_by !== "random";
-  const spoken = [label, percent(row.confidence), second, STATUS_NAMES[row.status], decisionText(decision), path];
+  const spoken = [label, percent(confidence), second, STATUS_NAMES[row.status], decisionText(decision), path];
   cell.setAttribute("aria-label", spoken.filter(Boolean).join(", "));
 }

@@ -33,9 +33,9 @@ def test_a_path_means_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert find_bundle(store, "cats").header.name == "cats"
     assert find_bundle(store, "./cats").digest == other.digest
     (tmp_path / "cats.csv").write_text("class,text\ncat,A cat purrs.\n")
-    with pytest.raises(BundleError, match="line 1: not a JSON object") as caught:
+    with pytest.raises(BundleError, match=r"'cats.csv' is no bundle") as caught:
         find_bundle(store, "cats.csv")
-    assert "`abs bundle import FILE --name NAME`" in caught.value.remedy
+    assert "`abs bundle import cats.csv --name NAME`" in caught.value.remedy
 
 
 def test_shipped_bundles_are_found_behind_the_local_store(tmp_path: Path) -> None:

@@ -56,11 +56,18 @@ def test_decisions_come_back_as_a_file(folder: LabelFolder, page: Page, tmp_path
     page.wait_for(SHOWN)
     assert page.run("document.title") == "Review of labelled"
     # doubtful first: images 1 (hostile), 2, 5, 4, 6, 0
-    page.press("a", "2", "x", "u", "x", "c")
+    page.press("a")
+    page.wait_for("document.getElementById('reviewed').textContent === '1 of 6 reviewed'")
+    second_share = page.run("document.querySelectorAll('button[data-position] span')[1].textContent")
+    page.press("2", "x", "u", "x", "c")
     page.wait_for("document.getElementById('chooser').open")
     page.press("c", "a", "t", "Enter")
     page.wait_for("document.getElementById('reviewed').textContent === '4 of 6 reviewed'")
     assert page.run("document.getElementById('saved').textContent") == "4 decisions not in a file yet"
+    # a card says how sure the model is of the class that it names, not of the label that was put right
+    assert page.run("document.querySelectorAll('[data-state=label] .percent')[0].textContent") == second_share
+    assert page.run("document.querySelector('[data-state=reject] .percent').textContent") == ""
+    assert page.run("document.querySelector('[data-state=reject] .meter').hidden")
     page.run("document.getElementById('download').click()")
     page.wait_for_download()
     assert decisions(tmp_path / "anna.jsonl") == [
