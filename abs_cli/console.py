@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from abs_cli.interruption import handled, interrupt_main_thread, set_signal_line, write_past_buffers
-from abs_cli.settings import apply_settings
+from abs_cli.settings import apply_settings, sub_command, sub_commands
 from abs_cli.variables import misspelt_variables
 from abs_core.errors import UnknownNameError
 from abs_core.progress import Advance, no_progress
@@ -372,8 +372,10 @@ class _SuggestingGroup(click.Group):
             and not args[0].startswith("-")
             and not ctx.resilient_parsing
         ):
+            elsewhere = " or ".join(f"`{command}`" for command in _commands_called(args[0], ctx.find_root()))
+            remedy = f"You may want {elsewhere}; see" if elsewhere else "See"
             raise UnknownNameError(
-                "command", args[0], self.list_commands(ctx), remedy=f"See `{ctx.command_path} --help`"
+                "command", args[0], self.list_commands(ctx), remedy=f"{remedy} `{ctx.command_path} --help`"
             )
         name, command, rest = super().resolve_command(ctx, args)
         if name is not None and command is not None:
@@ -383,6 +385,16 @@ class _SuggestingGroup(click.Group):
                 for problem in misspelt_variables(self).values():
                     warn(problem)
         return name, command, rest
+
+
+def _commands_called(name: str, root: click.Context) -> Iterator[str]:
+    """The commands of a name, in whichever group, such as ``abs bundle merge`` and ``abs label merge``."""
+    for first in sub_commands(root.command):
+        if first == name:
+            yield f"{root.info_name} {first}"
+        command = sub_command(root.command, first)
+        if command is not None and name in sub_commands(command):
+            yield f"{root.info_name} {first} {name}"
 
 
 class PlainGroup(_SuggestingGroup):

@@ -282,6 +282,8 @@ def _usage_error(error: click.ClickException) -> UsageError:
     if isinstance(error, click.BadParameter) and error.param is not None and isinstance(error.param.type, click.Choice):
         return _wrong_choice(error, error.param, list(map(str, error.param.type.choices)), remedy)
     message = error.format_message().rstrip(".")
+    if context is not None and (extra := re.fullmatch(r"Got unexpected extra argument \((.+)\)", message)):
+        remedy = _remedy_of_extra(extra[1], context.command, remedy)
     message = re.sub(r"is not a valid integer( range)?$", "is not a whole number", message)
     message = re.sub(r"is not a valid float( range)?$", "is not a number", message)
     return UsageError(message[:1].lower() + message[1:], remedy=remedy)
@@ -293,6 +295,23 @@ def _option_with_choice(params: Sequence[click.Parameter], value: str) -> str | 
         if isinstance(param, click.Option) and isinstance(param.type, click.Choice) and value in param.type.choices:
             return f"{param.opts[0]} {value}"
     return None
+
+
+def _remedy_of_extra(argument: str, command: click.Command, remedy: str) -> str:
+    """A file or folder without the name of its option, such as a review without ``--read``."""
+    path = Path(argument)
+    names = [
+        option.opts[0]
+        for option in command.params
+        if isinstance(option, click.Option)
+        and isinstance(option.type, click.Path)
+        and ((path.is_file() and option.type.file_okay) or (path.is_dir() and option.type.dir_okay))
+    ]
+    return (
+        f"Write {' or '.join(names)} before it, if it is for that; {remedy[:1].lower()}{remedy[1:]}"
+        if names
+        else remedy
+    )
 
 
 # what options of a released version are called now, in the commands that have the new name

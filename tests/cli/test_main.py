@@ -129,6 +129,14 @@ def test_debug_shows_the_traceback_and_changes_no_exit_code(tmp_path: Path, argu
     [
         (("clasify", "x.png"), "unknown command 'clasify' (did you mean 'classify'?); valid: "),
         (("bundle", "shw"), "unknown command 'shw' (did you mean 'show'?); valid: "),
+        (
+            ("bundle", "review", "pets", ROOT / "README.md"),
+            f"got unexpected extra argument ({ROOT / 'README.md'}). Write --read or",
+        ),
+        (
+            ("results", "ls", ROOT),
+            f"got unexpected extra argument ({ROOT}). Write --results before it, if it is for that; see",
+        ),
         (("cache", "vrify"), "unknown command 'vrify' (did you mean 'verify'?); valid: explain, ls, prune, verify"),
         (("eval", "--datset", "demo"), "unknown option '--datset' (did you mean '--dataset'?); valid: "),
         (("bundle", "log", "pets", "--limit", "x"), "invalid value for '--limit': 'x' is not a whole number. See"),
@@ -156,8 +164,17 @@ def test_debug_shows_the_traceback_and_changes_no_exit_code(tmp_path: Path, argu
         (("classify",), "missing argument 'IMAGE...'. See `abs classify --help`."),
     ],
 )
-def test_every_mistake_is_answered_in_one_style(abs_command: Abs, arguments: tuple[str, ...], message: str) -> None:
+def test_every_mistake_is_answered_in_one_style(
+    abs_command: Abs, arguments: tuple[str | Path, ...], message: str
+) -> None:
     assert abs_command.refuses(*arguments).startswith(f"abs: error: {message}")
+
+
+def test_a_command_of_another_group_is_named(abs_command: Abs) -> None:
+    assert "You may want `abs lint`; see `abs bundle --help`" in abs_command.refuses("bundle", "lint", "pets")
+    message = abs_command.refuses("merge", "pets")
+    assert "You may want `abs results merge` or `abs label merge` or `abs bundle merge`; see `abs --help`" in message
+    assert "You may want" not in abs_command.refuses("bundle", "qqq")
 
 
 @pytest.mark.parametrize("place", ["before", "after", "with ="])
