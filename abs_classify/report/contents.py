@@ -144,7 +144,7 @@ def _evaluation_page(
     Args:
         evaluation: what was run.
         records: its results.
-        count: images with pictures.
+        count: images with pictures; with none the page opens with none either.
         command: the command line.
         index: the file name of the page that lists this one.
     """
@@ -169,7 +169,7 @@ def _evaluation_page(
         table=table,
         pictured=pictured,
         images=images_at(pictured),
-        highlights=draw_highlights(table, bases[0] if bases else "", images_at),
+        highlights=draw_highlights(table, bases[0] if bases else "", images_at) if count else (),
         warnings=tuple(evaluation.warnings()),
         notes=tuple(evaluation.notes()),
         footer=_footer(evaluation.stages),

@@ -55,6 +55,16 @@ def test_the_rows_have_what_was_predicted_how_surely_and_what_is_true(
     assert "2 of 6 images have a picture" in page.text
 
 
+@pytest.mark.parametrize("count", [0, 1])
+def test_a_page_without_pictures_opens_with_none(
+    count: int, bench: Bench, image_folder: Folder, tmp_path: Path
+) -> None:
+    with EvaluationFiles(report=tmp_path / "page.html", report_images=count) as files:
+        bench.run(image_folder("data", cat=1, car=1), "clip,abs", observer=files)
+    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert ("/9j/" in text, "Highlights" in text) == (count > 0, count > 0)  # as every JPEG file begins in base64
+
+
 def test_a_wrong_winner_is_compared_with_the_true_class(bench: Bench, image_folder: Folder, tmp_path: Path) -> None:
     with EvaluationFiles(report=tmp_path / "page.html") as files:
         bench.run(image_folder("data", cat=3, car=3, cup=3), "abs", observer=files)
