@@ -33,6 +33,7 @@ with ending_signals(at_once=True):  # what follows takes a while
     from abs_cli.settings import apply_common_settings, name_sources, setting_source
     from abs_core.errors import AbsError, StorageError, UnknownNameError, UsageError
     from abs_core.extras import missing_extra
+    from abs_core.files import is_file, is_folder
     from abs_core.home import Home
     from abs_core.locations import is_address
     from abs_core.text import printable
@@ -299,13 +300,13 @@ def _option_with_choice(params: Sequence[click.Parameter], value: str) -> str | 
 
 def _remedy_of_extra(argument: str, command: click.Command, remedy: str) -> str:
     """A file or folder without the name of its option, such as a review without ``--read``."""
-    path = Path(argument)
+    has_file, has_folder = is_file(argument), is_folder(argument)
     names = [
         option.opts[0]
         for option in command.params
         if isinstance(option, click.Option)
         and isinstance(option.type, click.Path)
-        and ((path.is_file() and option.type.file_okay) or (path.is_dir() and option.type.dir_okay))
+        and ((has_file and option.type.file_okay) or (has_folder and option.type.dir_okay))
     ]
     return (
         f"Write {' or '.join(names)} before it, if it is for that; {remedy[:1].lower()}{remedy[1:]}"

@@ -137,6 +137,7 @@ def test_debug_shows_the_traceback_and_changes_no_exit_code(tmp_path: Path, argu
             ("results", "ls", ROOT),
             f"got unexpected extra argument ({ROOT}). Write --results before it, if it is for that; see",
         ),
+        (("results", "ls", "A" * 5000), "got unexpected extra argument (AAA"),
         (("cache", "vrify"), "unknown command 'vrify' (did you mean 'verify'?); valid: explain, ls, prune, verify"),
         (("eval", "--datset", "demo"), "unknown option '--datset' (did you mean '--dataset'?); valid: "),
         (("bundle", "log", "pets", "--limit", "x"), "invalid value for '--limit': 'x' is not a whole number. See"),
