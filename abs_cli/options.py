@@ -374,7 +374,7 @@ def views_options(function: F) -> F:
                 type=_ViewNumber(),
                 metavar="N|adaptive",
                 help="Number of views of each kind, or adaptive: as many as the label of an image needs.  "
-                "[default: the method's own number]",
+                "[default: the method's own number; in abs label adaptive, where the method can]",
             ),
             click.option(
                 "--agreement",
