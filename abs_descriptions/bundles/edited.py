@@ -274,12 +274,12 @@ def add_edited(
         The pinned reference of the new version; if nothing was changed, of the one that the edits would go onto.
 
     Raises:
-        BundleError: a file that is none of these, a row that the bundle lacks, a text that cannot be one.
-        UsageError: a version that was not made of the edited one. MergeConflictError: conflicts that are left.
+        BundleError: a file that is none of these, no rows, a row that the bundle lacks, a text that cannot be
+            one. UsageError: a version that was not made of the edited one. MergeConflictError: conflicts that are left.
         StorageError: the file cannot be read, or the store not be written.
     """
     with _named_errors(path):
-        rows = list(_edit_rows(read_external_text(path)))
+        rows = _edit_rows(read_external_text(path))
         stated = next((row["bundle"].strip() for row in rows), "") or bundle.reference
         parent = find_changed(repository, bundle, stated, f"{printable(str(path))}: the file")
         if any((row["bundle"].strip() or parent.reference) != parent.reference for row in rows):
@@ -345,13 +345,16 @@ def _named_errors(path: Path) -> Iterator[None]:
         raise BundleError(f"{printable(str(path))}{line}: {error.message}", remedy=_CORRECT) from None
 
 
-def _edit_rows(text: str) -> Iterator[TableRow]:
-    for row in parse_table(text, ("class", "text"), ("bundle", "row", "kind", "decision", "new_text")):
+def _edit_rows(text: str) -> list[TableRow]:
+    rows = list(parse_table(text, ("class", "text"), ("bundle", "row", "kind", "decision", "new_text")))
+    if not rows:  # who empties a file to leave the editor, as for a commit, means no version without sentences
+        raise ExternalFormatError("the file has no rows, so that no sentence would be left")
+    for row in rows:
         if row["decision"].strip() or row["new_text"].strip():
             raise ExternalFormatError(
                 "the file has decisions: read it with `abs bundle review --read`, or leave these cells empty", row.line
             )
-        yield row
+    return rows
 
 
 def _apply_rows(parent: Bundle, rows: Sequence[TableRow], editor: str) -> EditedTexts:

@@ -97,6 +97,12 @@ def test_nothing_changed_is_no_version(store: Repository, bundle: Bundle, tmp_pa
     assert [str(version) for version in store.versions("pets")] == ["1.0.0"]
 
 
+def test_a_file_without_rows_does_not_empty_the_bundle(store: Repository, bundle: Bundle, tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match=r"e\.csv: the file has no rows, so that no sentence would be left"):
+        edited(store, bundle, tmp_path / "e.csv", [])
+    assert store.resolve("pets").version == bundle.header.version
+
+
 def test_a_sentence_may_move_to_another_class_and_change_its_kind(
     store: Repository, bundle: Bundle, tmp_path: Path
 ) -> None:
