@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from tempfile import TemporaryFile
 from typing import Any
 
@@ -64,23 +64,27 @@ def quiet_core() -> Iterator[None]:
     except OSError:  # it is closed
         yield
         return
-    try:
-        with TemporaryFile() as file:
-            sys.stderr.flush()
-            os.dup2(file.fileno(), _STDERR)
-            try:
-                yield
-            finally:
-                os.dup2(before, _STDERR)
-                file.seek(0)
-                for line in file:
-                    if _CORE_LINE.match(line):
-                        _logger.debug("Ray: %s", line.decode(errors="replace").rstrip())
-                    else:
-                        with suppress(OSError):
-                            os.write(_STDERR, line)
-    finally:
-        os.close(before)
+    with ExitStack() as stack:
+        stack.callback(os.close, before)
+        file = None
+        with suppress(OSError):  # no room, which Ray says better
+            file = stack.enter_context(TemporaryFile())
+        if file is None:
+            yield
+            return
+        sys.stderr.flush()
+        os.dup2(file.fileno(), _STDERR)
+        try:
+            yield
+        finally:
+            os.dup2(before, _STDERR)
+            file.seek(0)
+            for line in file:
+                if _CORE_LINE.match(line):
+                    _logger.debug("Ray: %s", line.decode(errors="replace").rstrip())
+                else:
+                    with suppress(OSError):
+                        os.write(_STDERR, line)
 
 
 @contextmanager

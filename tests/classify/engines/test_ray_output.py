@@ -7,6 +7,8 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -37,6 +39,16 @@ def test_what_rays_core_writes_is_logged_and_the_rest_comes_later(
         assert capfd.readouterr().err == ""
     assert capfd.readouterr().err == "stopping\n"
     assert caplog.messages == [f"Ray: {core}"]
+
+
+def test_without_room_for_a_file_everything_is_written_at_once(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+        with quiet_core():
+            os.write(2, b"starting\n")
+            assert capfd.readouterr().err == "starting\n"
 
 
 def test_a_closed_stderr_is_no_error() -> None:
