@@ -144,9 +144,10 @@ def open_demo(location: str = "") -> Dataset:
     files = [folders[photo.package] / photo.file for photo in DEMO_PHOTOS]
     for file, photo in zip(files, DEMO_PHOTOS, strict=True):
         if not file.is_file():
+            package = distribution_name(photo.package)
             raise DatasetError(
-                f"the installed {distribution_name(photo.package)} lacks the demo photo {photo.file!r}",
-                remedy="Run: pip install --upgrade 'abs-toolkit[demo]'",
+                f"the installed {package} lacks the demo photo {photo.file!r}",
+                remedy=f"Run: pip install --force-reinstall --no-deps {package}",
             )
     credits = "; ".join(f"{file.name}: {photo.credit}" for file, photo in zip(files, DEMO_PHOTOS, strict=True))
     classes = shipped_label_set("demo").classes
