@@ -187,7 +187,7 @@ CHECKS = (
     ["--version"],
     ["config", "path", "--json"],
     ["lint", "pets", "--quiet"],
-    ["classify", "/work/photo.png", "--labels", "cat,dog", "--method", "clip", "--views", "1", "--json"],
+    ["classify", "/work/photo.png", "--labels", "cat,dog", "--method", "abs", "--views", "2", "--json"],
 )
 
 
