@@ -30,11 +30,13 @@ def bundle(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_tables_and_json(abs_command: Abs, image_folder: Folder, bundle: Path, small_clips: tuple[str, str]) -> None:
+def test_tables_and_json(
+    abs_command: Abs, image_folder: Folder, bundle: Path, small_clips: tuple[str, str], tmp_path: Path
+) -> None:
     options = ["--model", small_clips[0], "--attention", "self", "--device", "cpu", "--views", "2", "--threads", "1"]
     data = f"imagefolder:{image_folder('data', cat=3, car=3)}"
     run = ["attribute", "--dataset", data, "--bundle", bundle, *options]
-    printed = abs_command(*run)
+    printed = abs_command(*run, cache=tmp_path / "cache")
     assert printed.code == 0
     assert "where the total gain comes from:" in printed.out
     assert "hold for many images, and these are 6" in printed.out

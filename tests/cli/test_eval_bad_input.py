@@ -32,7 +32,10 @@ def test_a_class_that_the_label_space_lacks(abs_command: Abs, folder: Callable[.
         (("--bundle", "magic"), r"unknown bundle 'magic'; valid: .*pets"),
         (("--attention", "magic"), r"unknown attention backend 'magic'; valid: auto, dino"),
         (("--templates", "magic"), r"magic.*valid"),
-        (("--labels", "magic"), r"unknown label set 'magic'; valid: caltech101, .*and \d+ more. See `abs gen-"),
+        (
+            ("--labels", "magic"),
+            r"unknown label set 'magic'; valid: caltech101, .*and \d+ more. Give one of these, a file",
+        ),
         (("--labels", "imagnet"), r"valid: imagenet, .*and \d+ more"),
         (("--control", "magic"), r"magic.*valid: .*shuffle"),
         (("--bundle", "pets", "--labels", "cat"), r"--bundle and --labels"),

@@ -116,7 +116,8 @@ def test_a_second_ctrl_c_ends_it_at_once(generate: Generate, server: ChatScript)
     assert time.monotonic() - started < 60
     assert run.returncode == 130
     assert "3 sentences of 4 classes" in out
-    assert len({name for name, _ in texts(generate.bundle())}) == 3
+    # which classes they are of depends on which replies come first
+    assert len(list(texts(generate.bundle()))) == 3
 
 
 @pytest.mark.slow

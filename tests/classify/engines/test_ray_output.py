@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from abs_classify.engines import ray_output
 from abs_classify.engines.ray_output import kept_signals, quiet_core
 
 
@@ -31,10 +32,14 @@ def test_a_handler_is_kept_and_one_that_is_not_pythons_is_no_error(monkeypatch: 
 
 
 def test_what_rays_core_writes_is_logged_and_the_rest_comes_later(
-    capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+    capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # that of the package may have the handler of a command that ran in this process before
+    logger = logging.Logger("alone")
+    logger.addHandler(caplog.handler)
+    monkeypatch.setattr(ray_output, "_logger", logger)
     core = "[2026-11-29 18:13:07,948 I 7733 7733] logging.cc:303: Set ray log level"
-    with caplog.at_level(logging.DEBUG), quiet_core():
+    with quiet_core():
         os.write(2, f"{core}\nstopping\n".encode())
         assert capfd.readouterr().err == ""
     assert capfd.readouterr().err == "stopping\n"
