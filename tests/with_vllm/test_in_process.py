@@ -119,7 +119,7 @@ def test_what_cannot_work_is_refused_before_vllm_is_imported(tmp_path: Path) -> 
         VLLMProvider(batch_size=0)
     with pytest.raises(UsageError, match="dtype"):
         VLLMProvider(dtype="int4")  # type: ignore[arg-type]
-    with pytest.raises(FatalProviderError, match="the local language model"):
+    with pytest.raises(FatalProviderError, match="unknown local language model"):
         VLLMProvider("some/model")
     with pytest.raises(UsageError, match="base_url"):
         build_provider("vllm", ProviderOptions(base_url="http://127.0.0.1:1/v1"))
