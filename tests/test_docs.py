@@ -268,6 +268,7 @@ def test_the_tutorial_on_descriptions_runs_in_order_and_prints_what_it_shows(
     assert (tmp_path / "pinned.txt").read_text().startswith("things@1.1.0#sha256:")
 
 
+@pytest.mark.usefixtures("clean_plugins")
 @pytest.mark.parametrize("name", ["howto-offline", "howto-server", "howto-team-store", "plugins"])
 def test_what_the_how_to_pages_show_runs(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

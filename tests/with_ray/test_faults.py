@@ -37,6 +37,7 @@ KILLS = int(os.environ.get("ABS_TEST_RAY_KILLS", "20"))
 
 @pytest.fixture(autouse=True)
 def _plugins() -> Iterator[None]:
+    forget_plugins()
     yield
     forget_plugins()
 

@@ -51,6 +51,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _plugins() -> Iterator[None]:
+    forget_plugins()
     yield
     forget_plugins()
 
