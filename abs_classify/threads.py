@@ -31,7 +31,7 @@ _MOST_THREADS = 1024
 
 
 def set_threads(threads: int) -> None:
-    """Have torch use so many threads, in the whole process.
+    """Set the number of torch's threads, for the whole process.
 
     Raises:
         UsageError: none, or more than any machine has cores.

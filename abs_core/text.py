@@ -70,11 +70,13 @@ STARS = "***"
 #: a pattern of names whose values are secrets
 PRIVATE_NAMES = r"[\w.-]*(?:token|secret|password|passwd|api[_-]?key|signature|credential|access[_-]?key)[\w.-]*"
 
-# one slash is what pathlib leaves of two
-_USER = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,20}:/{1,3})[^/\s]+@")
+# One slash is what pathlib leaves of two; of other protocols what follows it is a path, as in csv:/data/team@lab/a.csv.
+_USER = re.compile(r"((?:[A-Za-z][A-Za-z0-9+.-]{0,20}:/{2,3}|\b(?:s3|gs|hf|https?):/))[^/\s]+@", re.IGNORECASE)
 _QUERY = re.compile(rf"([?&;]({PRIVATE_NAMES}|sig|key|auth)=)[^&;\s]+", re.IGNORECASE)
-# no underscore behind hf_, so that hf_hub_download is left alone
-_KNOWN = re.compile(r"\b(?:hf_[A-Za-z0-9]{12,}|(?:sk-|gh[a-z]_|github_pat_|glpat-|AIza|A[KS]IA)[A-Za-z0-9_-]{12,})")
+# no underscore behind hf_, and no sk-learn, so that hf_hub_download and such folders are left alone
+_KNOWN = re.compile(
+    r"\b(?:hf_[A-Za-z0-9]{12,}|(?:sk-(?!learn)|gh[a-z]_|github_pat_|glpat-|AIza|A[KS]IA)[A-Za-z0-9_-]{12,})"
+)
 
 
 def without_secrets(text: str) -> str:

@@ -40,11 +40,11 @@ def choose_highlights(table: ImageRows, base: str = "") -> list[tuple[int, str]]
         return []
     main, total = table.main_columns, len(table)
     right = main.ranks == 1
-    rival = next((method for method in table.methods if method.name == base and base != table.main), None)
-    won = [] if rival is None else (right & (rival.ranks != 1)).nonzero()[0].tolist()
+    baseline = next((method for method in table.methods if method.name == base and base != table.main), None)
+    won = [] if baseline is None else (right & (baseline.ranks != 1)).nonzero()[0].tolist()
     comparison = ""
-    if rival is not None:
-        lost = int((~right & (rival.ranks == 1)).sum())
+    if baseline is not None:
+        lost = int((~right & (baseline.ranks == 1)).sum())
         reverse = f"{base} right and {main.name} wrong on {lost}"
         comparison = (
             f"{main.name} is right and {base} wrong on {len(won)} of {counted(total, 'image', 'images')}, {reverse}"
@@ -55,8 +55,8 @@ def choose_highlights(table: ImageRows, base: str = "") -> list[tuple[int, str]]
     rule = f"The first of {counted(int(right.sum()), 'image', 'images')} that {main.name} gets right, of {total}"
     if not won:
         return [(first, f"{rule}; {comparison}" if comparison else rule)]
-    told = f"The first that {main.name} gets right and {base} wrong; {comparison}"
-    return [(won[0], told)] if won[0] == first else [(first, rule), (won[0], told)]
+    gain = f"The first that {main.name} gets right and {base} wrong; {comparison}"
+    return [(won[0], gain)] if won[0] == first else [(first, rule), (won[0], gain)]
 
 
 def draw_highlights(
@@ -93,13 +93,13 @@ def _draw(image: ReportImage, rule: str, main: str, base: str) -> Highlight:
         outline=outline if is_part else None,
         truth=image.truth or "",
         method=main,
-        verdicts=tuple(_verdict(prediction) for prediction in image.predictions if prediction.method in (main, base)),
+        answers=tuple(_answer(prediction) for prediction in image.predictions if prediction.method in (main, base)),
         sentence=sentences[0].text if sentences else "",
         other=why.runner_up if why else "",
     )
 
 
-def _verdict(prediction: MethodPrediction) -> tuple[str, str, bool]:
+def _answer(prediction: MethodPrediction) -> tuple[str, str, bool]:
     return prediction.method, prediction.top[0].name, bool(prediction.right)
 
 

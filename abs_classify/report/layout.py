@@ -157,7 +157,7 @@ class Highlight:
         outline: of the view that decided most; None for the full image.
         truth: the true class.
         method: that is explained.
-        verdicts: of that method and the one it is compared with: name, predicted class, whether it is right.
+        answers: of that method and the one it is compared with: name, predicted class, whether it is right.
         sentence: that spoke most for the predicted class; empty where nothing is explained.
         other: the class against which it spoke.
     """
@@ -172,7 +172,7 @@ class Highlight:
     outline: Outline | None
     truth: str
     method: str
-    verdicts: tuple[tuple[str, str, bool], ...]
+    answers: tuple[tuple[str, str, bool], ...]
     sentence: str
     other: str
 

@@ -12,7 +12,7 @@ from enum import StrEnum
 from abs_core.labels import ClassLabel, LabelSet
 from abs_core.remarks import Remark
 from abs_descriptions.bundles import Description, Generator, Provenance, Rejection
-from abs_descriptions.generation.cleaning import CleaningRules, RejectionReason, clean, description_key
+from abs_descriptions.generation.cleaning import CleanedText, CleaningRules, RejectionReason, clean, description_key
 from abs_descriptions.generation.naming import NameMatcher, names_with, own_aliases
 from abs_descriptions.generation.providers.base import Parameters, Reply, Tokens
 
@@ -143,15 +143,7 @@ class ClassProgress:
         seen = {*self._seen, *example_keys}
         for sample, (request_id, reply) in sorted(self.replies.items()):
             source = provenance(sample, request_id)
-            cleaned = clean(
-                reply.text,
-                finish_reason=reply.finish_reason,
-                matcher=matcher,
-                name=self.label.name,
-                rules=rules,
-                seen=seen,
-                unwanted=self.unwanted,
-            )
+            cleaned = self._clean(reply, matcher, rules, seen)
             self.reasoned += cleaned.has_reasoning
             for text in cleaned.accepted:
                 seen.add(description_key(text, matcher))
@@ -167,35 +159,30 @@ class ClassProgress:
 
     def rejection(self, reply: Reply, rules: CleaningRules, example_keys: frozenset[str]) -> str | None:
         """Why a reply gives no description, whatever came before it; None if it gives one."""
-        cleaned = clean(
-            reply.text,
-            finish_reason=reply.finish_reason,
-            matcher=self._matcher(),
-            name=self.label.name,
-            rules=rules,
-            seen=example_keys,
-            unwanted=self.unwanted,
-        )
+        cleaned = self._clean(reply, self._matcher(), rules, example_keys)
         return None if cleaned.accepted else cleaned.rejected[0].reason.value
 
     def expect(self, reply: Reply, rules: CleaningRules, wanted: int, example_keys: frozenset[str]) -> int:
         """How much a reply will probably add to ``count``, before it is cleaned in the order of the samples."""
         before, matcher = self.count(wanted), self._matcher()
-        cleaned = clean(
-            reply.text,
-            finish_reason=reply.finish_reason,
-            matcher=matcher,
-            name=self.label.name,
-            rules=rules,
-            seen={*self._seen, *example_keys, *self.expected},
-            unwanted=self.unwanted,
-        )
+        cleaned = self._clean(reply, matcher, rules, {*self._seen, *example_keys, *self.expected})
         self.expected.update(description_key(text, matcher) for text in cleaned.accepted)
         return self.count(wanted) - before
 
     def count(self, wanted: int) -> int:
         """The descriptions that there are, or will probably be when the replies are cleaned."""
         return min(wanted, len(self.descriptions) + len(self.expected))
+
+    def _clean(self, reply: Reply, matcher: NameMatcher, rules: CleaningRules, seen: AbstractSet[str]) -> CleanedText:
+        return clean(
+            reply.text,
+            finish_reason=reply.finish_reason,
+            matcher=matcher,
+            name=self.label.name,
+            rules=rules,
+            seen=seen,
+            unwanted=self.unwanted,
+        )
 
     def _matcher(self) -> NameMatcher:
         # Made anew each time, because most classes are judged once and there may be 100,000.

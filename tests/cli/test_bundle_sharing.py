@@ -117,9 +117,9 @@ def test_a_yank_is_shown_wherever_the_version_goes(
     assert "'pets' alone means pets@1.1.0 now" in yanked.err
     assert "learn of the yank by: abs bundle push pets@1.2.0 LOCATION" in yanked.err
     assert "pets@1.2.0, which " in abs_command("bundle", "push", "pets", shared).err
-    told = theirs("bundle", "pull", "pets", shared)
-    assert told.out == f"{new}\n"
-    assert "pets@1.2.0, which the local store has, is yanked there as well now: a third" in told.err
+    pulled = theirs("bundle", "pull", "pets", shared)
+    assert pulled.out == f"{new}\n"
+    assert "pets@1.2.0, which the local store has, is yanked there as well now: a third" in pulled.err
 
 
 @pytest.mark.parametrize("kind", PLACES)
